@@ -1,0 +1,1 @@
+"""Source to stream: triggers log keys, a cut reads entries and current rows in one view, records are published."""

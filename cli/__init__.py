@@ -1,0 +1,1 @@
+"""Composition root: verbs, and the only place that builds concrete adapters."""

@@ -1,0 +1,1 @@
+"""Sample applications that the demo and the tests run."""

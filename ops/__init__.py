@@ -1,0 +1,1 @@
+"""Config, clock, loop, supervision, telemetry, audit: what every daemon needs and no domain rule."""

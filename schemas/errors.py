@@ -1,0 +1,157 @@
+"""Decide: one error tree with stable codes; every error names the thing, the position and the next step.
+
+Invariant: an operator who reads only the error knows what happened, to which table, at which position, and what to
+run next. `retryable` is a property of the class, so that exactly one place (the retry wrapper built in the wiring)
+needs to look at it. "We cannot tell" (`Unknown`) is an error of its own and is never retried as if it were a "no".
+`docs/errors.md` lists every code; tests/unit/schemas/test_errors.py compares both sets.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Stable names of everything that can go wrong. Never renamed; docs/errors.md explains each."""
+
+    # configuration and usage
+    CONFIG_INVALID = "config-invalid"
+    CONFIG_MISSING = "config-missing"
+    SECRET_MISSING = "secret-missing"
+    USAGE = "usage"
+    PACKAGE_MISSING = "package-missing"
+    # source
+    SOURCE_MISSING = "source-missing"
+    SOURCE_BUSY = "source-busy"
+    SOURCE_CORRUPT = "source-corrupt"
+    SOURCE_IO = "source-io"
+    SOURCE_DISK_FULL = "source-disk-full"
+    SOURCE_FORKED = "source-forked"
+    SOURCE_REPLACED = "source-replaced"
+    LOG_GAP = "log-gap"
+    LOG_LIMIT = "log-limit"
+    NOT_INSTALLED = "not-installed"
+    TRIGGERS_CHANGED = "triggers-changed"
+    CAPTURE_LOCKED = "capture-locked"
+    FORMAT_NEWER = "format-newer"
+    TABLE_UNSUPPORTED = "table-unsupported"
+    CHECK_REFUSED = "check-refused"
+    BACKUP_FAILED = "backup-failed"
+    # stream
+    STREAM_IO = "stream-io"
+    STREAM_BUSY = "stream-busy"
+    STREAM_FULL = "stream-full"
+    STREAM_REWOUND = "stream-rewound"
+    TOPIC_MISSING = "topic-missing"
+    TOPIC_MISMATCH = "topic-mismatch"
+    RECORD_TOO_LARGE = "record-too-large"
+    SCHEMA_UNKNOWN = "schema-unknown"
+    STREAM_UNREADABLE = "stream-unreadable"
+    # target
+    TARGET_UNREACHABLE = "target-unreachable"
+    TARGET_REFUSED = "target-refused"
+    TARGET_BUSY = "target-busy"
+    TARGET_DISK_FULL = "target-disk-full"
+    TARGET_PERMISSION = "target-permission"
+    TARGET_CONFLICT = "target-conflict"
+    TARGET_UNPREPARED = "target-unprepared"
+    SINK_OWNED = "sink-owned"
+    PROGRESS_LOST = "progress-lost"
+    COPY_SUPERSEDED = "copy-superseded"
+    POOLER_REFUSED = "pooler-refused"
+    # values and schema
+    MISFIT = "misfit"
+    NAME_COLLISION = "name-collision"
+    NAME_TOO_LONG = "name-too-long"
+    PLAN_REFUSED = "plan-refused"
+    # verification and operation
+    DIFFERENCES = "differences"
+    NOT_COMPARED = "not-compared"
+    LAG_UNKNOWN = "lag-unknown"
+    PAUSED = "paused"
+    QUARANTINED = "quarantined"
+    INTERNAL = "internal"
+
+
+class TailraceError(Exception):
+    """Root of the tree.
+
+    Args:
+        code: the stable code.
+        message: what happened, in one sentence, without secrets and without row values.
+        source, table, position: where, as far as it is known.
+        hint: the next command or the next thing to look at.
+    """
+
+    retryable = False
+    exit_code = 1
+
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        *,
+        source: str | None = None,
+        table: str | None = None,
+        position: str | int | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.source = source
+        self.table = table
+        self.position = position
+        self.hint = hint
+
+    def __str__(self) -> str:
+        where = [
+            f"{word} {value}"
+            for word, value in (("source", self.source), ("table", self.table), ("position", self.position))
+            if value is not None
+        ]
+        place = f" ({', '.join(where)})" if where else ""
+        notes = "".join(f"; {note}" for note in getattr(self, "__notes__", ()))
+        next_step = f"\n  next: {self.hint}" if self.hint else ""
+        return f"[{self.code}] {self.message}{place}{notes}{next_step}"
+
+
+class ConfigError(TailraceError):
+    """The configuration or the command line is wrong. Nothing was done."""
+
+    exit_code = 2
+
+
+class Refusal(TailraceError):
+    """A named reason not to go on. Nothing was changed; trying again without a change refuses again."""
+
+    exit_code = 3
+
+
+class Transient(TailraceError):
+    """The outside world said "not now" (busy, unreachable, restarting). Safe to try again: nothing was done,
+    or what was done is idempotent."""
+
+    retryable = True
+
+
+class Unknown(TailraceError):
+    """Done or not done: we cannot tell (a lost commit reply). Never retried blindly; read the state first."""
+
+
+class Superseded(TailraceError):
+    """A compare-and-set lost: somebody newer owns the work. The process must stop this piece of work."""
+
+
+class Failed(TailraceError):
+    """A permanent failure that is no refusal of ours: corruption, a full disk, a permission."""
+
+
+class Misfit(TailraceError):
+    """A value does not conform to its column's codec. Caught by the widening, never by a retry."""
+
+    def __init__(self, column: str, found: str, codec: str) -> None:
+        super().__init__(Code.MISFIT, f"column {column!r}: a value of class {found} does not fit codec {codec!r}")
+        self.column = column
+        self.found = found
+        self.codec = codec

@@ -1,0 +1,264 @@
+"""Decide: the few protocols through which siblings meet; adapters and floor-2 classes implement them, cli/ joins them.
+
+Each method says: may it be called twice, what is permanent when it returns, who retries. Retrying is done by one
+wrapper per port, built in cli/wiring; no implementation retries by itself. Only `Transient` errors are retried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from schemas.change import (
+    Ends,
+    Entry,
+    Fetched,
+    Message,
+    Notice,
+    Position,
+    Progress,
+    Record,
+    TopicPartition,
+    Watermark,
+)
+from schemas.model import Database, Key, Row, Table, Value
+
+
+class Sqlite(Protocol):
+    """One connection to one SQLite file (adapters/sqlite.py). Not thread-safe; one per thread or process.
+
+    Errors come out as TailraceError: SOURCE_BUSY (Transient), SOURCE_CORRUPT, SOURCE_IO, SOURCE_DISK_FULL (Failed).
+    """
+
+    @property
+    def path(self) -> str: ...
+
+    def rows(self, sql: str, params: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
+        """All rows. Text that is not UTF-8 is read again with a factory that keeps the bytes (see `BadText`)."""
+        ...
+
+    def iterate(self, sql: str, params: Sequence[Value] = ()) -> Iterator[tuple[Any, ...]]: ...
+
+    def run(self, sql: str, params: Sequence[Value] = ()) -> int:
+        """Run one statement; returns the number of rows changed."""
+        ...
+
+    def read_view(self) -> AbstractContextManager[None]:
+        """One deferred read transaction whose view is open from the first line of the block (a read is done)."""
+        ...
+
+    def write(self) -> AbstractContextManager[None]:
+        """One BEGIN IMMEDIATE transaction: committed at the end of the block, rolled back on an exception."""
+        ...
+
+    def data_version(self) -> int:
+        """PRAGMA data_version: moves when *another* connection commits. Microseconds."""
+        ...
+
+    def schema_version(self) -> int: ...
+
+    def sync_wal(self) -> None:
+        """fdatasync of the `-wal` file (or of the database in rollback-journal mode): what was seen is durable."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class SourceView(Protocol):
+    """What one read transaction sees. Valid only inside the `with` block that made it."""
+
+    def head(self) -> int:
+        """Seq of the last entry of the log, or pruned_to when the log is empty."""
+        ...
+
+    def mark(self) -> tuple[int, int]:
+        """(PRAGMA schema_version, plan generation of `_tailrace_meta`), read in this view."""
+        ...
+
+    def entries(self, after: Position, *, limit_rows: int) -> Sequence[Entry]:
+        """Entries in seq order after the position."""
+        ...
+
+    def rows(self, table: Table, keys: Sequence[Key]) -> Mapping[Key, Row]:
+        """Current rows of these keys, compared as BINARY with typeof; a missing key is absent from the mapping.
+        Rows are in the order of `table.row_columns`."""
+        ...
+
+
+class Source(Protocol):
+    """The side that is captured. Direction-neutral: SQLite and PostgreSQL implement it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def view(self) -> AbstractContextManager[SourceView]: ...
+
+    def make_durable(self) -> None:
+        """Called between closing the view and publishing: the stream is never ahead of the source's disk."""
+        ...
+
+    def changed(self) -> bool:
+        """Cheap: may anything have been committed since the last call? True at the first call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSettings:
+    """What a topic is created with. `compacted`: keep the last record of every key for ever and every version for
+    `min_compaction_lag_ms` (the replay window)."""
+
+    partitions: int = 1
+    compacted: bool = True
+    min_compaction_lag_ms: int = 7 * 24 * 3600 * 1000
+    max_message_bytes: int = 16 * 1024 * 1024
+
+
+class Transport(Protocol):
+    """Ordered, partitioned, durable topics. Kafka and the local log implement it; one contract suite runs over both."""
+
+    def create_topics(self, topics: Mapping[str, TopicSettings]) -> None:
+        """Idempotent. Raises Refusal(TOPIC_MISMATCH) when a topic exists with another partition count."""
+        ...
+
+    def topics(self, prefix: str) -> Mapping[str, int]:
+        """Existing topics whose name starts with `prefix`, with their partition counts."""
+        ...
+
+    def topic_id(self, topic: str) -> str:
+        """Changes when a topic is deleted and created again."""
+        ...
+
+    def send(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
+        """Append all messages; returns [(partition, offset), ..] in the order given, once **every one is durable**
+        (acks=all; local log: committed with synchronous=FULL). Order within a partition is the order given. After an
+        error any prefix may be durable: sending again makes duplicates, which labels and floors make harmless.
+        Raises Failed(RECORD_TOO_LARGE) before anything is sent, naming the topic."""
+        ...
+
+    def ends(self, topics: Iterable[str]) -> dict[str, dict[int, int]]:
+        """End offsets (offset after the last message). A topic that does not exist raises Failed(TOPIC_MISSING)."""
+        ...
+
+    def begins(self, topics: Iterable[str]) -> dict[str, dict[int, int]]: ...
+
+    def fetch(
+        self,
+        wanted: Mapping[TopicPartition, tuple[int, int | None]],
+        *,
+        max_messages: int = 10_000,
+        max_bytes: int = 8 * 1024 * 1024,
+        timeout_s: float = 0.0,
+    ) -> Fetched:
+        """Messages with start <= offset < end (end None: whatever is there). Stateless for the caller: the same call
+        gives the same messages. Waits up to `timeout_s` for the first message. Always makes progress: at least one
+        message is returned, whatever its size, if one exists in any range."""
+        ...
+
+    def commit_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """For ordinary lag tools only; the truth is in the target's progress. May be called twice."""
+        ...
+
+    def committed(self, group: str, topics: Iterable[str]) -> dict[TopicPartition, int]: ...
+
+    def close(self) -> None: ...
+
+
+class Registry(Protocol):
+    """Avro schemas by id. Ids are positive 31-bit numbers, never reused, the same for equal (subject, schema)."""
+
+    def register(self, subject: str, schema: str) -> int:
+        """`schema` is canonical JSON text. Durable when it returns. May be called twice: same id."""
+        ...
+
+    def schema(self, schema_id: int) -> str:
+        """Raises Failed(SCHEMA_UNKNOWN)."""
+        ...
+
+    def known(self) -> Mapping[int, tuple[str, str]]:
+        """id -> (subject, schema) of everything readable now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What the sink applies at once: everything between the offsets of `before` and one watermark, collapsed.
+
+    `upserts` and `deletes` are per table, already decoded to PostgreSQL parameter values in the order of the plan's
+    columns (upserts) and key columns (deletes). Memory is bounded by `max_transaction_rows`; above it the sink spills.
+    """
+
+    before: Progress
+    watermark: Watermark
+    offsets: Mapping[TopicPartition, int]
+    notices: tuple[Notice, ...]
+    tables: Mapping[str, TableCut]
+
+
+@dataclass(frozen=True, slots=True)
+class TableCut:
+    """Collapsed changes of one table in one cut."""
+
+    value_schema_id: int
+    key_schema_id: int
+    upserts: Sequence[tuple[Any, ...]]
+    deletes: Sequence[tuple[Any, ...]]
+
+
+class Target(Protocol):
+    """The side that is written. One call applies one cut with its progress, all or nothing."""
+
+    def claim(self, source: str, identity: str) -> Progress:
+        """Take (or create) the progress row under a new random owner; the former owner's applies now lose.
+        Raises Refusal(SINK_OWNED) while another live session holds the source's advisory lock."""
+        ...
+
+    def progress(self, source: str) -> Progress | None: ...
+
+    def apply(self, cut: Cut) -> Progress:
+        """Statements + progress in one transaction that begins with the compare-and-set on (source, owner, applied).
+        Raises Superseded when it lost. After Unknown (a lost commit reply) read `progress` before anything else."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class SourceReader(Protocol):
+    """What snapshot and verify need of a source beyond `Source`: ordered ranges of rows in one view."""
+
+    def database(self) -> Database:
+        """Introspection in its own view."""
+        ...
+
+    def range(self, table: Table, after: Key | None, *, limit_rows: int, upto: Key | None = None) -> Sequence[Row]:
+        """Rows in key order after `after` (None: from the start, rowids below zero included)."""
+        ...
+
+
+class Clock(Protocol):
+    def now_ms(self) -> int:
+        """Wall clock, for stamps that people read."""
+        ...
+
+    def monotonic_s(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+__all__ = [
+    "Clock",
+    "Cut",
+    "Ends",
+    "Position",
+    "Record",
+    "Registry",
+    "Source",
+    "SourceReader",
+    "SourceView",
+    "Sqlite",
+    "TableCut",
+    "Target",
+    "TopicSettings",
+    "Transport",
+]

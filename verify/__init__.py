@@ -1,0 +1,1 @@
+"""Proof that both sides are equal, and repair by touching keys."""
