@@ -1,0 +1,223 @@
+"""Decide: the configuration, typed, from one TOML file; an unknown key is an error that names the nearest known one.
+
+Invariant: secrets are never written here in clear unless the operator did so: `${NAME}` is replaced from the
+environment at the moment of use, so a rotated secret is read again at the next connect.
+Relative paths resolve against the folder of the configuration file, so that a daemon may start anywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from schemas.errors import Code, ConfigError
+
+MIB = 1024 * 1024
+
+
+class TransportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[transport]: where the stream lives. `local` is one file and needs no broker."""
+
+    kind: str = "local"
+    path: str = "tailrace-stream.db"
+    prefix: str = "tailrace"
+    partitions: int = 1
+    bootstrap_servers: str = ""
+    replay_window_s: int = 7 * 24 * 3600
+    max_message_bytes: int = 16 * MIB
+
+
+class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[limits]: what may grow, and what happens at the limit."""
+
+    max_log_bytes: int = 1024 * MIB
+    min_free_bytes: int = 256 * MIB
+    at_limit: str = "detach"
+    """detach: our triggers go and the application lives (a resync is needed); keep: the log goes on growing."""
+    max_row_bytes: int = 16 * MIB
+    max_transaction_rows: int = 200_000
+    max_lag_changes: int = 10_000
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One tailrace.toml."""
+
+    source_databases: dict[str, str]
+    target_database_url: str = ""
+    batch_size: int = 1000
+    target_role: str = ""
+    """Role that owns what is created (SET ROLE after connecting); empty: the connecting role."""
+    identifiers: str = "fold"
+    types: str = "profile"
+    exclude_tables: list[str] = []
+    include_tables: list[str] = []
+    target_schemas: dict[str, str] = {}
+    backup_folder: str = "tailrace-backups"
+    log_folder: str = "."
+    run_folder: str = ".tailrace"
+    transport: TransportConfig = TransportConfig()
+    limits: LimitsConfig = LimitsConfig()
+    folder: str = ""
+    """Folder of the file this was read from; relative paths resolve against it."""
+
+    def path(self, relative: str) -> Path:
+        return Path(self.folder, relative)
+
+    def source_path(self, name: str) -> Path:
+        """Raises ConfigError when the source is not configured."""
+        if name not in self.source_databases:
+            known = ", ".join(sorted(self.source_databases))
+            raise ConfigError(
+                Code.CONFIG_INVALID, f"there is no source {name!r} in [source_databases]", hint=f"one of: {known}"
+            )
+        return self.path(self.source_databases[name])
+
+    def target_schema(self, source: str) -> str:
+        return self.target_schemas.get(source, source)
+
+    def wants(self, table: str) -> bool:
+        """Is this table replicated? Names match exactly or as `source.table`."""
+        if self.include_tables and table not in self.include_tables:
+            return False
+        return table not in self.exclude_tables
+
+    def target_url(self) -> str:
+        """The target's URL with `${NAME}` replaced now. Raises ConfigError naming the variable, never its value."""
+        return substitute(self.target_database_url)
+
+
+_ALLOWED = {
+    "identifiers": {"fold", "preserve"},
+    "types": {"profile", "storage"},
+    "transport.kind": {"local", "kafka"},
+    "limits.at_limit": {"detach", "keep"},
+}
+
+
+def substitute(text: str) -> str:
+    """Replace `${NAME}` from the environment."""
+
+    def value_of(match: re.Match[str]) -> str:
+        value = os.environ.get(match[1])
+        if value is None:
+            raise ConfigError(
+                Code.SECRET_MISSING, f"environment variable {match[1]} is not set", hint=f"export {match[1]}=..."
+            )
+        return value
+
+    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value_of, text)
+
+
+def load(path: Path) -> Config:
+    """Read and check one configuration file.
+
+    Raises: ConfigError(CONFIG_MISSING | CONFIG_INVALID) naming the file and the key.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            Code.CONFIG_MISSING, f"{path} does not exist", hint="tailrace init DATABASE.. writes one"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(Code.CONFIG_INVALID, f"{path}: {error}", hint="mend the file and try again") from error
+    return parse(document, folder=path.resolve().parent, name=str(path))
+
+
+def parse(document: dict[str, Any], *, folder: Path, name: str) -> Config:
+    """Check a parsed document."""
+    _refuse_unknown(document, Config, name, "")
+    _refuse_unknown(document.get("transport", {}), TransportConfig, name, "transport.")
+    _refuse_unknown(document.get("limits", {}), LimitsConfig, name, "limits.")
+    try:
+        config = msgspec.convert({**document, "folder": str(folder)}, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(Code.CONFIG_INVALID, f"{name}: {error}", hint="mend this key and try again") from error
+    for key, allowed in _ALLOWED.items():
+        value: Any = config
+        for part in key.split("."):
+            value = getattr(value, part)
+        if value not in allowed:
+            raise ConfigError(
+                Code.CONFIG_INVALID, f"{name}: {key} = {value!r}", hint=f"one of: {', '.join(sorted(allowed))}"
+            )
+    if not config.source_databases:
+        raise ConfigError(Code.CONFIG_INVALID, f"{name}: [source_databases] is empty", hint='add: name = "file.db"')
+    _refuse_numbers(config, name)
+    return config
+
+
+def _refuse_numbers(config: Config, name: str) -> None:
+    positive = {
+        "batch_size": config.batch_size,
+        "transport.partitions": config.transport.partitions,
+        "limits.max_row_bytes": config.limits.max_row_bytes,
+        "limits.max_transaction_rows": config.limits.max_transaction_rows,
+    }
+    for key, value in positive.items():
+        if value < 1:
+            raise ConfigError(Code.CONFIG_INVALID, f"{name}: {key} = {value}", hint="a whole number from 1 on")
+    if config.limits.max_row_bytes > config.transport.max_message_bytes:
+        raise ConfigError(
+            Code.CONFIG_INVALID,
+            f"{name}: limits.max_row_bytes is above transport.max_message_bytes: such a row could never be sent",
+            hint="raise transport.max_message_bytes with it",
+        )
+
+
+def _refuse_unknown(table: Any, kind: type[msgspec.Struct], name: str, prefix: str) -> None:
+    if not isinstance(table, dict):
+        return
+    known = [field for field in kind.__struct_fields__ if field != "folder"]
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(known)}"
+            raise ConfigError(Code.CONFIG_INVALID, f"{name}: unknown key {prefix}{key}", hint=hint)
+
+
+def sample(sources: dict[str, str], *, target_url: str = "postgresql://user@127.0.0.1/db") -> str:
+    """A commented tailrace.toml for these sources."""
+    lines = "\n".join(f"{_toml_key(name)} = {_toml_text(path)}" for name, path in sources.items())
+    return f"""# Tailrace: moves these SQLite databases to PostgreSQL while the application goes on writing.
+# The password does not belong here: use PGPASSWORD, ~/.pgpass, or ${{NAME}} for an environment variable.
+target_database_url = {_toml_text(target_url)}
+
+# Changes read in one go from a change log.
+batch_size = 1000
+# Role that owns the tables on the target (see `tailrace plan --grants`); default: the connecting role.
+# target_role = "tailrace_owner"
+# "fold": identifiers in lower case, as unquoted SQL expects them; "preserve": as they are in SQLite.
+identifiers = "fold"
+# Tables that stay behind, by name.
+exclude_tables = []
+
+[source_databases]
+# name = file. Each goes to the PostgreSQL schema of its name.
+{lines}
+
+[transport]
+# "local": the stream is one file on this machine. "kafka": bootstrap_servers = "host:9092".
+kind = "local"
+path = "tailrace-stream.db"
+
+[limits]
+# The change log lives in your database file. At the limit: "detach" lets the application live and needs a resync.
+max_log_bytes = {1024 * MIB}
+min_free_bytes = {256 * MIB}
+at_limit = "detach"
+"""
+
+
+def _toml_text(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _toml_key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml_text(name)
