@@ -22,6 +22,19 @@ ROWID_COLUMN = "_tailrace_rowid"
 OWN_PREFIX = "_tailrace_"
 
 
+class BadText(bytes):
+    """A TEXT value whose bytes are not UTF-8, or that cannot be read as str: class TEXT, these bytes. A plain `bytes`
+    is a BLOB; the two are never equal here, as they are not in SQLite."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BadText) and bytes(self) == bytes(other)
+
+    def __hash__(self) -> int:
+        return hash(("text", bytes(self)))
+
+
 class Affinity(StrEnum):
     """SQLite: datatype3.html section 3.1, the five column affinities."""
 

@@ -1,0 +1,172 @@
+"""Do: one connection to one SQLite file, with the driver's errors translated; the only importer of sqlite3 beside the
+local log.
+
+Invariant: a read view is open from the first line of its block on, and a write holds the write lock from its first line
+on (BEGIN IMMEDIATE), so that no statement of ours ever upgrades a lock in the middle.
+Trap: TEXT that is not UTF-8 makes the default text factory raise in the middle of a fetch; the statement is then read
+again with a factory that keeps the bytes (test_text_that_is_not_utf8).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import Code, Failed, TailraceError, Transient
+from schemas.model import BadText, Value
+
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class SqliteDatabase:
+    """Implements ports.Sqlite on the standard library's driver, in autocommit mode with explicit transactions.
+
+    Args:
+        path: database file; it must exist unless `create`.
+        read_only: open with mode=ro (a WAL file may still be created by SQLite where it must).
+        timeout_s: busy time-out of every statement.
+    """
+
+    def __init__(
+        self, path: str | Path, *, read_only: bool = False, create: bool = False, timeout_s: float = 5.0
+    ) -> None:
+        self._path = os.path.realpath(path)
+        if not create and not Path(self._path).is_file():
+            raise Failed(
+                Code.SOURCE_MISSING,
+                f"{path} is not a file",
+                source=str(path),
+                hint="correct the path in [source_databases]",
+            )
+        mode = "ro" if read_only else "rwc" if create else "rw"
+        uri = Path(self._path).as_uri() + f"?mode={mode}"
+        with self._translated():
+            self._connection = sqlite3.connect(
+                uri, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False
+            )
+
+    @property
+    def path(self) -> str:
+        return self._path
+
+    @property
+    def version(self) -> str:
+        return sqlite3.sqlite_version
+
+    def rows(self, sql: str, params: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
+        with self._translated():
+            try:
+                return self._connection.execute(sql, params).fetchall()
+            except sqlite3.OperationalError as error:
+                if "decode to UTF-8" not in str(error):
+                    raise
+                self._connection.text_factory = _text
+                try:
+                    return self._connection.execute(sql, params).fetchall()
+                finally:
+                    self._connection.text_factory = str
+
+    def iterate(self, sql: str, params: Sequence[Value] = ()) -> Iterator[tuple[Any, ...]]:
+        return iter(self.rows(sql, params))
+
+    def run(self, sql: str, params: Sequence[Value] = ()) -> int:
+        with self._translated():
+            return self._connection.execute(sql, params).rowcount
+
+    def run_many(self, sql: str, params: Sequence[Sequence[Value]]) -> int:
+        with self._translated():
+            return self._connection.executemany(sql, params).rowcount
+
+    @contextmanager
+    def read_view(self) -> Iterator[None]:
+        with self._translated():
+            self._connection.execute("BEGIN DEFERRED")
+            try:
+                # BEGIN alone takes no snapshot: the first read does.
+                self._connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+                yield
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        with self._translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            with self._translated():
+                self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def data_version(self) -> int:
+        with self._translated():
+            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def schema_version(self) -> int:
+        with self._translated():
+            return int(self._connection.execute("PRAGMA schema_version").fetchone()[0])
+
+    def sync_wal(self) -> None:
+        # Only the -wal file, never the database itself: closing any descriptor of a file drops all POSIX locks that
+        # this process (SQLite included) holds on it. In rollback-journal mode a commit syncs the database by itself.
+        wal = self._path + "-wal"
+        try:
+            descriptor = os.open(wal, os.O_RDONLY)
+        except FileNotFoundError:
+            return
+        try:
+            getattr(os, "fdatasync", os.fsync)(descriptor)
+        except OSError as error:
+            raise Failed(Code.SOURCE_IO, f"cannot sync {wal}: {error.strerror}", hint="check the disk") from error
+        finally:
+            os.close(descriptor)
+
+    def backup(self, destination: str | Path) -> None:
+        """Copy the whole database through SQLite's backup API (consistent while others write)."""
+        with self._translated():
+            target = sqlite3.connect(destination)
+            try:
+                self._connection.backup(target, pages=2048)
+            finally:
+                target.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from error
+
+
+def _text(raw: bytes) -> str | BadText:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return BadText(raw)
+
+
+def translate(error: sqlite3.Error, path: str) -> TailraceError:
+    """The driver's error as ours; the primary result code decides, not the text."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    message = f"{path}: {name}: {error}"
+    if code in _BUSY:
+        return Transient(Code.SOURCE_BUSY, message, hint="another connection holds the lock; it is tried again")
+    if code in _CORRUPT:
+        return Failed(Code.SOURCE_CORRUPT, message, hint=f"sqlite3 {path} 'PRAGMA integrity_check'")
+    if code == sqlite3.SQLITE_FULL:
+        return Transient(Code.SOURCE_DISK_FULL, message, hint="free space on this disk; it is tried again")
+    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return Failed(Code.SOURCE_IO, message, hint="check the disk, the path and the permissions")
+    return Failed(Code.SOURCE_IO, message, hint="tailrace check")
