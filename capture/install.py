@@ -1,0 +1,192 @@
+"""Do: install, rebuild, verify and uninstall the log, the meta table and the triggers, each in one BEGIN IMMEDIATE.
+
+Invariant: after any commit of ours the triggers, the meta table and the schema fingerprint agree, or nothing changed.
+All triggers are dropped and created again together, so that ours are always the last created and fire first.
+Trap: an application trigger that is created later would fire before ours and may leave a half-done row behind under
+INSERT OR FAIL (test_application_trigger_made_after_ours).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from capture import meta as metas
+from capture.drift import Drift, decide
+from capture.meta import Meta, MetaTable
+from capture.sqlite_triggers import LOG, META, log_statements, trigger_statements
+from ops.points import reach
+from schemas.errors import Code, Refusal
+from schemas.introspect import fingerprint, introspect
+from schemas.model import OWN_PREFIX, Database, Key, KeyKind, Table, Value
+from schemas.names import quote
+from schemas.ports import Sqlite
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild found and did."""
+
+    meta: Meta
+    database: Database
+    drift: Drift
+    changed: bool
+
+
+def install(db: Sqlite, identity: str, *, wanted: Iterable[str] | None = None, wal: bool = False) -> Rebuilt:
+    """Install or bring up to date. Idempotent: a second call changes nothing.
+
+    Args:
+        identity: uuid text used only at the first install.
+        wanted: names of the tables to replicate; None: all ordinary tables.
+        wal: switch the file to WAL first (the setting is persistent).
+    """
+    if wal:
+        db.run("PRAGMA journal_mode=WAL")
+    with db.write():
+        database = introspect(db)
+        if metas.exists(db):
+            before = metas.read(db)
+        else:
+            db.run(f"CREATE TABLE {META}(key TEXT PRIMARY KEY, value)")
+            before = Meta(identity, metas.FORMAT, "", -1, 0, 0)
+        return _bring_up_to_date(db, before, database, wanted)
+
+
+def rebuild(db: Sqlite, *, wanted: Iterable[str] | None = None) -> Rebuilt:
+    """After the application changed its schema. Raises Refusal(NOT_INSTALLED) when everything of ours is gone."""
+    with db.write():
+        return _bring_up_to_date(db, metas.read(db), introspect(db), wanted)
+
+
+def _bring_up_to_date(db: Sqlite, before: Meta, database: Database, wanted: Iterable[str] | None) -> Rebuilt:
+    chosen = set(database.tables) if wanted is None else set(wanted) & set(database.tables)
+    tables = {name: table for name, table in database.tables.items() if name in chosen}
+    triggers = _own_triggers(db)
+    drift = decide(before, tables, _app_triggers(database), triggers, database.schema_version)
+    if before.fingerprint == database.fingerprint and not drift.any and _complete(db, before, tables, triggers):
+        if before.schema_version == database.schema_version:
+            return Rebuilt(before, database, drift, changed=False)
+    after = _next_meta(before, database, tables, drift)
+    width = max([len(table.key_columns) for table in tables.values()], default=1)
+    existing = len(db.rows(f"PRAGMA table_info({LOG})")) - 4 if _has_log(db) else 0
+    if width > existing:
+        for statement in log_statements(width, existing):
+            db.run(statement)
+    for name, _ in triggers:
+        db.run(f"DROP TRIGGER {quote(name)}")
+    reach("capture.mid_install")
+    for number, one in after.tables.items():
+        for statement in trigger_statements(tables[one.name], number):
+            db.run(statement)
+    # Our own DDL moves the schema version: what is stored is the version after it, so that the next look at the
+    # pragma is silent until somebody else changes the schema.
+    after = replace(after, schema_version=db.schema_version())
+    metas.write(db, after)
+    return Rebuilt(after, database, drift, changed=True)
+
+
+def _has_log(db: Sqlite) -> bool:
+    return bool(db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (LOG,)))
+
+
+def _own_triggers(db: Sqlite) -> list[tuple[str, str]]:
+    """(trigger name, table name) of our triggers."""
+    return db.rows(
+        "SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger' AND substr(name, 1, 10) = ? ORDER BY name",
+        (OWN_PREFIX,),
+    )
+
+
+def _app_triggers(database: Database) -> dict[str, str]:
+    """table -> names and texts of the application's triggers on it."""
+    result: dict[str, list[str]] = {}
+    for one in database.objects:
+        if one.kind == "trigger":
+            result.setdefault(one.table, []).append(f"{one.name}\x1f{one.sql}")
+    return {table: "\x1e".join(sorted(texts)) for table, texts in result.items()}
+
+
+def _complete(db: Sqlite, meta: Meta, tables: dict[str, Table], triggers: Sequence[tuple[str, str]]) -> bool:
+    expected = sum(len(trigger_statements(tables[one.name], n)) for n, one in meta.tables.items() if one.name in tables)
+    return _has_log(db) and expected == len(triggers) and {one.name for one in meta.tables.values()} == set(tables)
+
+
+def _next_meta(before: Meta, database: Database, tables: dict[str, Table], drift: Drift) -> Meta:
+    numbers = {one.name: number for number, one in before.tables.items()}
+    app = _app_triggers(database)
+    free = max([*before.tables, 0]) + 1
+    gone = {**before.gone, **{name: before.tables[numbers[name]].generation for name in drift.gone}}
+    after: dict[int, MetaTable] = {}
+    for name, table in tables.items():
+        number = numbers.get(name)
+        if number is None:
+            number, free = free, free + 1
+            generation = gone.pop(name, 0) + 1
+        else:
+            generation = before.tables[number].generation + (name in drift.resync)
+        after[number] = MetaTable(
+            name,
+            generation,
+            table.key.kind,
+            table.key_columns,
+            metas.shape_of(table),
+            len(table.columns),
+            app.get(name, ""),
+        )
+    return replace(
+        before,
+        fingerprint=database.fingerprint,
+        tables=after,
+        gone=gone,
+        plan_generation=before.plan_generation + 1,
+    )
+
+
+def request_resync(db: Sqlite, table: str) -> int:
+    """Raise the generation of one table, so that capture owes the stream a COPY notice. Returns the new generation."""
+    with db.write():
+        meta = metas.read(db)
+        number = meta.number_of(table)
+        if number is None:
+            raise Refusal(Code.TABLE_UNSUPPORTED, f"{table!r} is not replicated", table=table, hint="tailrace plan")
+        one = meta.tables[number]
+        raised = replace(one, generation=one.generation + 1)
+        metas.write(
+            db,
+            replace(meta, tables={**meta.tables, number: raised}, plan_generation=meta.plan_generation + 1),
+        )
+        return raised.generation
+
+
+def touch(db: Sqlite, table: Table, number: int, keys: Iterable[Key]) -> int:
+    """Log keys, so that capture reads and sends their rows again: the only repair there is. Returns how many."""
+    width = len(table.key_columns)
+    columns = ", ".join(f"k{at}" for at in range(width))
+    marks = ", ".join("?" * width)
+    count = 0
+    with db.write():
+        for key in keys:
+            values: Sequence[Value] = key
+            db.run(f"INSERT INTO {LOG}(ts, tab, op, {columns}) VALUES (NULL, ?, 't', {marks})", (number, *values))
+            count += 1
+    return count
+
+
+def uninstall(db: Sqlite) -> None:
+    """Take everything of ours out of the source, in one transaction. Does nothing when nothing is there."""
+    with db.write():
+        for name, _ in _own_triggers(db):
+            db.run(f"DROP TRIGGER {quote(name)}")
+        for table in (LOG, META):
+            db.run(f"DROP TABLE IF EXISTS {table}")
+
+
+def detach(db: Sqlite) -> None:
+    """Drop only the triggers: the application lives without us, the log keeps what it has, a resync is needed."""
+    with db.write():
+        for name, _ in _own_triggers(db):
+            db.run(f"DROP TRIGGER {quote(name)}")
+
+
+__all__ = ["KeyKind", "Rebuilt", "detach", "fingerprint", "install", "rebuild", "request_resync", "touch", "uninstall"]

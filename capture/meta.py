@@ -1,0 +1,106 @@
+"""Decide: what `_tailrace_meta` says, as a value, and how it is written.
+
+Invariant: a table keeps its number for the life of the installation, and its generation only rises; a COPY notice is
+owed for every (table, generation) that the stream does not know yet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from capture.sqlite_triggers import META
+from schemas.errors import Code, Refusal
+from schemas.model import Table
+from schemas.ports import Sqlite
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MetaTable:
+    """One replicated table as our triggers know it."""
+
+    name: str
+    generation: int
+    key_kind: str
+    key_columns: tuple[str, ...]
+    shape: str
+    """Text that changes with anything but added columns: see `shape_of`."""
+    column_count: int
+    objects: str = ""
+    """Application triggers on the table when ours were made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """All of `_tailrace_meta`."""
+
+    identity: str
+    format: int
+    fingerprint: str
+    schema_version: int
+    plan_generation: int
+    pruned_to: int
+    tables: Mapping[int, MetaTable] = field(default_factory=dict)
+    gone: Mapping[str, int] = field(default_factory=dict)
+    """Tables that were dropped since install -> last generation."""
+
+    def number_of(self, table: str) -> int | None:
+        return next((number for number, one in self.tables.items() if one.name == table), None)
+
+
+def shape_of(table: Table, columns: int | None = None) -> str:
+    """Names, declared types and flags of the first `columns` columns, with the key: equal shapes need no resync."""
+    taken = table.columns[:columns]
+    parts = [f"{c.name}\x1f{c.declared}\x1f{c.affinity}\x1f{c.pk_position}\x1f{c.hidden}" for c in taken]
+    return "\x1e".join((*parts, table.key.kind, *table.key.columns))
+
+
+def exists(db: Sqlite) -> bool:
+    return bool(db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (META,)))
+
+
+def read(db: Sqlite) -> Meta:
+    """Raises Refusal(NOT_INSTALLED | FORMAT_NEWER)."""
+    if not exists(db):
+        raise Refusal(Code.NOT_INSTALLED, f"{db.path} carries no Tailrace triggers", hint="tailrace up")
+    values = dict(db.rows(f"SELECT key, value FROM {META}"))
+    written = int(values["format"])
+    if written > FORMAT:
+        raise Refusal(
+            Code.FORMAT_NEWER,
+            f"{db.path} was installed by a newer Tailrace (format {written}, this one reads up to {FORMAT})",
+            hint="upgrade this Tailrace",
+        )
+    tables = {
+        int(n): MetaTable(**{**one, "key_columns": tuple(one["key_columns"])})
+        for n, one in json.loads(values["tables"]).items()
+    }
+    return Meta(
+        identity=values["identity"],
+        format=written,
+        fingerprint=values["fingerprint"],
+        schema_version=int(values["schema_version"]),
+        plan_generation=int(values["plan_generation"]),
+        pruned_to=int(values["pruned_to"]),
+        tables=tables,
+        gone=json.loads(values["gone"]),
+    )
+
+
+def write(db: Sqlite, meta: Meta) -> None:
+    """Store everything but `pruned_to`, which only pruning moves. Inside the caller's write transaction."""
+    values = {
+        "identity": meta.identity,
+        "format": str(meta.format),
+        "fingerprint": meta.fingerprint,
+        "schema_version": str(meta.schema_version),
+        "plan_generation": str(meta.plan_generation),
+        "tables": json.dumps({str(number): asdict(one) for number, one in meta.tables.items()}),
+        "gone": json.dumps(dict(meta.gone)),
+    }
+    for key, value in values.items():
+        db.run(f"INSERT OR REPLACE INTO {META}(key, value) VALUES (?, ?)", (key, value))
+    db.run(f"INSERT OR IGNORE INTO {META}(key, value) VALUES ('pruned_to', '0')")
