@@ -63,7 +63,9 @@ def fingerprint(db: Sqlite) -> str:
 def introspect(db: Sqlite) -> Database:
     """The whole database but our own objects. Raises Refusal(TABLE_UNSUPPORTED) for nothing: what cannot be
     replicated is an object with a note."""
-    master = db.rows("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE substr(name, 1, 10) <> ?", (OWN_PREFIX,))
+    master = db.rows(
+        "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE substr(name, 1, 10) <> ?", (OWN_PREFIX,)
+    )
     shadows = _shadow_tables(master)
     tables: dict[str, Table] = {}
     objects: list[SchemaObject] = []
@@ -79,7 +81,9 @@ def introspect(db: Sqlite) -> Database:
             objects.append(SchemaObject(kind, name, table, sql))
     sequences = {}
     if db.rows("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'"):
-        sequences = {name: seq for name, seq in db.rows("SELECT name, seq FROM sqlite_sequence") if isinstance(seq, int)}
+        sequences = {
+            name: seq for name, seq in db.rows("SELECT name, seq FROM sqlite_sequence") if isinstance(seq, int)
+        }
     return Database(
         tables=tables,
         objects=tuple(objects),

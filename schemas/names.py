@@ -26,7 +26,9 @@ def escape_topic_part(name: str) -> str:
 
     Injective, since `_` itself is escaped as `_5f`; '.' is left for joining parts.
     """
-    return "".join(c if c in _SAFE else "".join(f"_{byte:02x}" for byte in c.encode("utf-8", "surrogatepass")) for c in name)
+    return "".join(
+        c if c in _SAFE else "".join(f"_{byte:02x}" for byte in c.encode("utf-8", "surrogatepass")) for c in name
+    )
 
 
 def unescape_topic_part(part: str) -> str:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from schemas.model import OWN_PREFIX, ROWID_COLUMN, Affinity, Column, KeyKind, Table
+from schemas.names import target_names, topic_of
+from schemas.profile import ColumnProfile, TableProfile
+from schemas.typemap import choose, codec, join, widen
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +26,7 @@ class ColumnPlan:
     not_null: bool
     why: str
     """One sentence for `plan`: why this type."""
+    affinity: str = "BLOB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +48,96 @@ class TablePlan:
     def key_indexes(self) -> tuple[int, ...]:
         names = [column.name for column in self.columns]
         return tuple(names.index(name) for name in self.key)
+
+    @property
+    def target_key(self) -> tuple[str, ...]:
+        return tuple(self.columns[at].target for at in self.key_indexes)
+
+
+def build_table_plan(
+    table: Table,
+    profile: TableProfile,
+    *,
+    source: str,
+    prefix: str,
+    target_schema: str,
+    preserve: bool = False,
+    target_table: str | None = None,
+) -> TablePlan:
+    """Derive the plan of one table from its shape and its profile."""
+    names = target_names(table.row_columns, preserve=preserve)
+    columns = []
+    if table.key.kind is KeyKind.ROWID:
+        columns.append(ColumnPlan(ROWID_COLUMN, ROWID_COLUMN, "", "bigint", "long", True, table.key.reason, "INTEGER"))
+    for column in table.columns:
+        columns.append(
+            _column_plan(
+                column,
+                profile.columns.get(column.name, ColumnProfile()),
+                names[column.name],
+                in_key=column.name in table.key_columns,
+            )
+        )
+    return TablePlan(
+        source=source,
+        table=table.name,
+        target_schema=target_schema,
+        target_table=target_table or next(iter(target_names([table.name], preserve=preserve, what="table").values())),
+        topic=topic_of(prefix, source, table.name),
+        columns=tuple(columns),
+        key=table.key_columns,
+        unique=any(index.unique and index.origin != "pk" for index in table.indexes),
+    )
+
+
+def _column_plan(column: Column, profile: ColumnProfile, target: str, *, in_key: bool) -> ColumnPlan:
+    chosen, why = choose(column, profile, in_key=in_key)
+    return ColumnPlan(
+        name=column.name,
+        target=target,
+        declared=column.declared,
+        pg_type=chosen.pg_type,
+        codec=chosen.name,
+        not_null=in_key or (column.not_null and not profile.nulls),
+        why=why,
+        affinity=column.affinity,
+    )
+
+
+def with_codec(plan: TablePlan, column: str, name: str, why: str) -> TablePlan:
+    """The same plan with another codec in one column."""
+    columns = tuple(
+        replace(one, codec=name, pg_type=codec(name).pg_type, why=why) if one.name == column else one
+        for one in plan.columns
+    )
+    return replace(plan, columns=columns)
+
+
+def widened(plan: TablePlan, column: str, values: list[object]) -> TablePlan:
+    """The plan with the narrowest codec in `column` that also carries these SQLite values."""
+    one = next(one for one in plan.columns if one.name == column)
+    return with_codec(plan, column, widen(one.codec, values, Affinity(one.affinity)), "widened by a later value")  # type: ignore[arg-type]
+
+
+def carried_over(old: TablePlan, new: TablePlan) -> TablePlan:
+    """A freshly built plan that is never narrower than an earlier one of the same table."""
+    earlier: Mapping[str, ColumnPlan] = {column.name: column for column in old.columns}
+    plan = new
+    for column in new.columns:
+        if column.name in earlier and (joined := join(earlier[column.name].codec, column.codec)) != column.codec:
+            plan = with_codec(plan, column.name, joined, "carries what an earlier schema carried")
+    return plan
+
+
+def plan_to_json(plan: TablePlan) -> str:
+    return json.dumps(asdict(plan), ensure_ascii=False, separators=(",", ":"))
+
+
+def plan_from_json(text: str) -> TablePlan:
+    document = json.loads(text)
+    columns = tuple(ColumnPlan(**column) for column in document.pop("columns"))
+    return TablePlan(**{**document, "columns": columns, "key": tuple(document["key"])})
+
+
+def is_own(name: str) -> bool:
+    return name.startswith(OWN_PREFIX)

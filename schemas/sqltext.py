@@ -61,9 +61,7 @@ class TableText:
 
 
 def tokens(sql: str) -> list[Token]:
-    return [
-        Token(match.lastgroup or "other", match[0]) for match in _TOKEN.finditer(sql) if match.lastgroup != "space"
-    ]
+    return [Token(match.lastgroup or "other", match[0]) for match in _TOKEN.finditer(sql) if match.lastgroup != "space"]
 
 
 def joined(parts: Sequence[Token]) -> str:
