@@ -1,0 +1,274 @@
+"""Do: the embedded log, one SQLite file with the offsets and partitions of a broker, so that one machine needs none.
+
+Invariant: `send` returns once the whole batch is on disk (synchronous=FULL, one commit a batch); offsets of a partition
+are gap-free at append and never reused; a crash leaves a batch whole or absent (test_kill_in_the_middle_of_send).
+Messages of one partition lie together in the primary key, so that a fetch is one range scan.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from schemas.change import Fetched, Message, Stored, TopicPartition
+from schemas.errors import Code, Failed, Refusal, TailraceError, Transient
+from schemas.partition import partition_of
+from schemas.ports import TopicSettings
+
+FORMAT = 1
+_POLL_S = 0.002
+_DDL = (
+    "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS topics(id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, uuid TEXT NOT NULL, "
+    "partitions INTEGER NOT NULL, settings TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS ends(topic INTEGER NOT NULL, part INTEGER NOT NULL, first INTEGER NOT NULL, "
+    "next INTEGER NOT NULL, PRIMARY KEY(topic, part)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS messages(topic INTEGER NOT NULL, part INTEGER NOT NULL, offs INTEGER NOT NULL, "
+    "ts INTEGER NOT NULL, key BLOB, value BLOB, headers BLOB, PRIMARY KEY(topic, part, offs)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS groups(name TEXT NOT NULL, topic TEXT NOT NULL, part INTEGER NOT NULL, "
+    "offs INTEGER NOT NULL, PRIMARY KEY(name, topic, part)) WITHOUT ROWID",
+)
+
+
+class LocalLog:
+    """Implements ports.Transport on one file. Several processes may hold one each."""
+
+    def __init__(self, path: str | Path, *, timeout_s: float = 10.0) -> None:
+        self._path = str(path)
+        Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+        fresh = not Path(self._path).exists()
+        with self._translated():
+            self._db = sqlite3.connect(self._path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
+            if fresh:
+                os.chmod(self._path, 0o600)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA wal_autocheckpoint=4000")
+            with self._write():
+                for statement in _DDL:
+                    self._db.execute(statement)
+                self._db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (FORMAT,))
+            written = self._db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()[0]
+        if written > FORMAT:
+            raise Refusal(
+                Code.FORMAT_NEWER, f"{path} has format {written}, this Tailrace reads {FORMAT}", hint="upgrade"
+            )
+        self._topics: dict[str, tuple[int, int, TopicSettings]] = {}
+
+    def create_topics(self, topics: Mapping[str, TopicSettings]) -> None:
+        with self._write():
+            for name, settings in topics.items():
+                found = self._db.execute("SELECT partitions FROM topics WHERE name = ?", (name,)).fetchone()
+                if found is None:
+                    self._create(name, settings)
+                elif found[0] != settings.partitions:
+                    raise Refusal(
+                        Code.TOPIC_MISMATCH,
+                        f"topic {name} has {found[0]} partitions, {settings.partitions} are configured",
+                        hint="a topic's partition count never changes: set transport.partitions back",
+                    )
+
+    def _create(self, name: str, settings: TopicSettings) -> None:
+        text = json.dumps([settings.compacted, settings.min_compaction_lag_ms, settings.max_message_bytes])
+        cursor = self._db.execute(
+            "INSERT INTO topics(name, uuid, partitions, settings) VALUES (?, ?, ?, ?)",
+            (name, uuid.uuid4().hex, settings.partitions, text),
+        )
+        rows = [(cursor.lastrowid, part, 0, 0) for part in range(settings.partitions)]
+        self._db.executemany("INSERT INTO ends VALUES (?, ?, ?, ?)", rows)
+
+    def topics(self, prefix: str) -> dict[str, int]:
+        with self._translated():
+            found = self._db.execute("SELECT name, partitions FROM topics").fetchall()
+        return {name: count for name, count in found if name.startswith(prefix)}
+
+    def topic_id(self, topic: str) -> str:
+        with self._translated():
+            found = self._db.execute("SELECT uuid FROM topics WHERE name = ?", (topic,)).fetchone()
+        if found is None:
+            raise _missing(topic)
+        return str(found[0])
+
+    def send(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
+        for message in messages:
+            limit = self._topic(message.topic)[2].max_message_bytes
+            length = len(message.key or b"") + len(message.value or b"")
+            if length > limit:
+                raise Failed(
+                    Code.RECORD_TOO_LARGE,
+                    f"a message of {length} bytes is above the {limit} bytes of topic {message.topic}",
+                    hint="raise transport.max_message_bytes",
+                )
+        if not messages:
+            return []
+        now_ms = time.time_ns() // 1_000_000
+        placed: list[tuple[int, int]] = []
+        with self._write():
+            next_offset: dict[tuple[int, int], int] = {}
+            rows = []
+            for message in messages:
+                topic, partitions, _ = self._topic(message.topic)
+                part = message.partition if message.partition is not None else partition_of(message.key, partitions)
+                where = (topic, part)
+                if where not in next_offset:
+                    next_offset[where] = self._db.execute(
+                        "SELECT next FROM ends WHERE topic = ? AND part = ?", where
+                    ).fetchone()[0]
+                offset = next_offset[where]
+                next_offset[where] = offset + 1
+                headers = _pack(message.headers) if message.headers else None
+                rows.append((topic, part, offset, now_ms, message.key, message.value, headers))
+                placed.append((part, offset))
+            self._db.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany(
+                "UPDATE ends SET next = ? WHERE topic = ? AND part = ?",
+                [(offset, topic, part) for (topic, part), offset in next_offset.items()],
+            )
+        return placed
+
+    def ends(self, topics: Iterable[str]) -> dict[str, dict[int, int]]:
+        return self._bounds(topics, "next")
+
+    def begins(self, topics: Iterable[str]) -> dict[str, dict[int, int]]:
+        return self._bounds(topics, "first")
+
+    def _bounds(self, topics: Iterable[str], column: str) -> dict[str, dict[int, int]]:
+        result: dict[str, dict[int, int]] = {}
+        with self._translated():
+            for name in topics:
+                topic = self._topic(name)[0]
+                result[name] = dict(
+                    self._db.execute(f"SELECT part, {column} FROM ends WHERE topic = ?", (topic,)).fetchall()
+                )
+        return result
+
+    def fetch(
+        self,
+        wanted: Mapping[TopicPartition, tuple[int, int | None]],
+        *,
+        max_messages: int = 10_000,
+        max_bytes: int = 8 * 1024 * 1024,
+        timeout_s: float = 0.0,
+    ) -> Fetched:
+        deadline = time.monotonic() + timeout_s
+        version = -1
+        while True:
+            with self._translated():
+                seen = self._db.execute("PRAGMA data_version").fetchone()[0]
+                if seen != version:
+                    version = seen
+                    fetched = self._fetch_now(wanted, max_messages, max_bytes)
+                    if fetched.messages or timeout_s <= 0:
+                        return fetched
+            if time.monotonic() >= deadline:
+                return fetched
+            time.sleep(_POLL_S)
+
+    def _fetch_now(
+        self, wanted: Mapping[TopicPartition, tuple[int, int | None]], max_messages: int, max_bytes: int
+    ) -> Fetched:
+        messages: list[Stored] = []
+        positions: dict[TopicPartition, int] = {}
+        taken_bytes = 0
+        for where, (start, end) in wanted.items():
+            positions[where] = start
+            room = max_messages - len(messages)
+            if room <= 0 or taken_bytes >= max_bytes or (end is not None and start >= end):
+                continue
+            topic = self._topic(where.topic)[0]
+            cursor = self._db.execute(
+                "SELECT offs, ts, key, value, headers FROM messages WHERE topic = ? AND part = ? AND offs >= ? "
+                "AND offs < ? ORDER BY offs LIMIT ?",
+                (topic, where.partition, start, end if end is not None else 1 << 62, room),
+            )
+            full = False
+            count = 0
+            for offset, ts, key, value, headers in cursor:
+                messages.append(
+                    Stored(where.topic, where.partition, offset, ts, key, value, _unpack(headers) if headers else ())
+                )
+                positions[where] = offset + 1
+                count += 1
+                taken_bytes += len(key or b"") + len(value or b"")
+                if taken_bytes >= max_bytes:
+                    full = True
+                    break
+            if not full and count < room:
+                # The range was read to its end: go on over what compaction took out at its tail.
+                known = self._db.execute(
+                    "SELECT next FROM ends WHERE topic = ? AND part = ?", (topic, where.partition)
+                ).fetchone()[0]
+                positions[where] = max(positions[where], min(known, end) if end is not None else positions[where])
+        return Fetched(messages, positions)
+
+    def commit_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        with self._write():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?)",
+                [(group, where.topic, where.partition, offset) for where, offset in offsets.items()],
+            )
+
+    def committed(self, group: str, topics: Iterable[str]) -> dict[TopicPartition, int]:
+        names = set(topics)
+        with self._translated():
+            rows = self._db.execute("SELECT topic, part, offs FROM groups WHERE name = ?", (group,)).fetchall()
+        return {TopicPartition(topic, part): offset for topic, part, offset in rows if topic in names}
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _topic(self, name: str) -> tuple[int, int, TopicSettings]:
+        found = self._topics.get(name)
+        if found is None:
+            row = self._db.execute("SELECT id, partitions, settings FROM topics WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                raise _missing(name)
+            compacted, lag_ms, limit = json.loads(row[2])
+            found = self._topics[name] = (row[0], row[1], TopicSettings(row[1], compacted, lag_ms, limit))
+        return found
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        with self._translated():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _translate(error, self._path) from error
+
+
+def _missing(topic: str) -> TailraceError:
+    return Failed(Code.TOPIC_MISSING, f"topic {topic} does not exist", hint="start the capture of this source first")
+
+
+def _translate(error: sqlite3.Error, path: str) -> TailraceError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    message = f"{path}: {getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}"
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Transient(Code.STREAM_BUSY, message, hint="another process writes to the stream; it is tried again")
+    if code == sqlite3.SQLITE_FULL:
+        return Transient(Code.STREAM_FULL, message, hint="free space on this disk; it is tried again")
+    return Failed(Code.STREAM_IO, message, hint="check the disk and the permissions of the stream file")
+
+
+def _pack(headers: Sequence[tuple[str, bytes]]) -> bytes:
+    return json.dumps([[name, value.decode("latin-1")] for name, value in headers], separators=(",", ":")).encode()
+
+
+def _unpack(raw: bytes) -> tuple[tuple[str, bytes], ...]:
+    return tuple((name, value.encode("latin-1")) for name, value in json.loads(raw))

@@ -1,0 +1,64 @@
+"""Do: Avro schemas in a topic of the stream itself: schema id = offset of its record + 1.
+
+Invariant: an id is never reused and needs no allocation: the append decides it. Two writers that register the same
+schema at once get two ids that both mean it.
+"""
+
+from __future__ import annotations
+
+import json
+
+from schemas.change import Message, TopicPartition
+from schemas.errors import Code, Failed
+from schemas.ports import TopicSettings, Transport
+
+
+class TopicRegistry:
+    """Implements ports.Registry over one topic with one partition."""
+
+    def __init__(self, transport: Transport, topic: str) -> None:
+        self._transport = transport
+        self._topic = topic
+        self._where = TopicPartition(topic, 0)
+        self._next = 0
+        self._by_id: dict[int, tuple[str, str]] = {}
+        self._ids: dict[tuple[str, str], int] = {}
+        # Never compacted: a schema must be readable as long as any record that names it.
+        transport.create_topics({topic: TopicSettings(partitions=1, compacted=False)})
+
+    def register(self, subject: str, schema: str) -> int:
+        self._refresh()
+        known = self._ids.get((subject, schema))
+        if known is not None:
+            return known
+        value = json.dumps({"subject": subject, "schema": schema}, ensure_ascii=False).encode()
+        placed = self._transport.send([Message(self._topic, subject.encode(), value, partition=0)])
+        self._refresh()
+        return self._ids.get((subject, schema), placed[0][1] + 1)
+
+    def schema(self, schema_id: int) -> str:
+        if schema_id not in self._by_id:
+            self._refresh()
+        if schema_id not in self._by_id:
+            raise Failed(
+                Code.SCHEMA_UNKNOWN,
+                f"schema id {schema_id} is not in topic {self._topic}",
+                hint="the stream and the schemas topic must come from the same transport",
+            )
+        return self._by_id[schema_id][1]
+
+    def known(self) -> dict[int, tuple[str, str]]:
+        self._refresh()
+        return dict(self._by_id)
+
+    def _refresh(self) -> None:
+        while True:
+            fetched = self._transport.fetch({self._where: (self._next, None)})
+            for message in fetched.messages:
+                document = json.loads(message.value or b"{}")
+                pair = (document["subject"], document["schema"])
+                self._by_id[message.offset + 1] = pair
+                self._ids.setdefault(pair, message.offset + 1)
+            self._next = fetched.next[self._where]
+            if not fetched.messages:
+                return
