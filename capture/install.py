@@ -12,13 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from capture import meta as metas
+from capture.cut import MARKER
 from capture.drift import Drift, decide
 from capture.meta import Meta, MetaTable
-from capture.sqlite_triggers import LOG, META, log_statements, trigger_statements
+from capture.sqlite_triggers import LOG, META, NOW_MS, log_statements, trigger_statements
 from ops.points import reach
 from schemas.errors import Code, Refusal
-from schemas.introspect import fingerprint, introspect
-from schemas.model import OWN_PREFIX, Database, Key, KeyKind, Table, Value
+from schemas.introspect import introspect
+from schemas.model import OWN_PREFIX, Database, Key, Table, Value
 from schemas.names import quote
 from schemas.ports import Sqlite
 
@@ -83,7 +84,13 @@ def _bring_up_to_date(db: Sqlite, before: Meta, database: Database, wanted: Iter
     # pragma is silent until somebody else changes the schema.
     after = replace(after, schema_version=db.schema_version())
     metas.write(db, after)
+    _mark(db)
     return Rebuilt(after, database, drift, changed=True)
+
+
+def _mark(db: Sqlite) -> None:
+    """An entry without a key: seq moves, so that the notices owed for this change lie under a new watermark."""
+    db.run(f"INSERT INTO {LOG}(ts, tab, op) VALUES ({NOW_MS}, {MARKER}, 'm')")
 
 
 def _has_log(db: Sqlite) -> bool:
@@ -156,7 +163,22 @@ def request_resync(db: Sqlite, table: str) -> int:
             db,
             replace(meta, tables={**meta.tables, number: raised}, plan_generation=meta.plan_generation + 1),
         )
+        _mark(db)
         return raised.generation
+
+
+def accept_history(db: Sqlite, known_seq: int) -> None:
+    """After a refused fork: go on from this file as it is. Seq jumps above everything the stream has seen (labels of the
+    lost history must not outrank the rows of this one) and every table is copied again."""
+    with db.write():
+        meta = metas.read(db)
+        top = db.rows(f"SELECT coalesce(max(seq), 0) FROM {LOG}")[0][0]
+        beyond = max(known_seq, top) + 1
+        db.run(f"DELETE FROM {LOG}")
+        db.run(f"INSERT INTO {LOG}(seq, ts, tab, op) VALUES (?, {NOW_MS}, {MARKER}, 'm')", (beyond,))
+        db.run(f"UPDATE {META} SET value = ? WHERE key = 'pruned_to'", (str(beyond - 1),))
+        raised = {n: replace(one, generation=one.generation + 1) for n, one in meta.tables.items()}
+        metas.write(db, replace(meta, tables=raised, plan_generation=meta.plan_generation + 1))
 
 
 def touch(db: Sqlite, table: Table, number: int, keys: Iterable[Key]) -> int:
@@ -187,6 +209,3 @@ def detach(db: Sqlite) -> None:
     with db.write():
         for name, _ in _own_triggers(db):
             db.run(f"DROP TRIGGER {quote(name)}")
-
-
-__all__ = ["KeyKind", "Rebuilt", "detach", "fingerprint", "install", "rebuild", "request_resync", "touch", "uninstall"]

@@ -1,0 +1,147 @@
+"""Do: read one SQLite database as a source: entries and current rows in one view, and ordered ranges for the copy.
+
+Invariant: entries, rows, head and schema version of one view belong to one read transaction.
+Rows are read by SQLite's own equality and given under the key they really have, so that asking for the integer 1 finds a
+row whose untyped key is now 1.0: PostgreSQL compares jsonb numbers by value, and a lone tombstone would delete that row
+(test_key_that_became_its_equal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from capture.sqlite_triggers import LOG, META, key_expressions
+from schemas.change import Entry, Position
+from schemas.introspect import introspect
+from schemas.model import Database, Key, KeyKind, Row, Table
+from schemas.names import quote
+from schemas.ports import Sqlite
+
+_PARAMETERS = 900
+"""Bound parameters of one statement: below the 999 of SQLite before 3.32."""
+
+
+def row_expressions(table: Table, prefix: str = "") -> list[str]:
+    own = [f"{prefix}{quote(column.name)}" for column in table.columns]
+    return [f"{prefix}{table.key.rowid_name}", *own] if table.key.kind is KeyKind.ROWID else own
+
+
+def key_places(table: Table) -> tuple[int, ...]:
+    """Indexes of the key columns within a row."""
+    names = table.row_columns
+    return tuple(names.index(name) for name in table.key_columns)
+
+
+class SqliteView:
+    """Implements ports.SourceView; valid inside the block that made it."""
+
+    def __init__(self, db: Sqlite) -> None:
+        self._db = db
+
+    def head(self) -> int:
+        found = self._db.rows(f"SELECT max(seq) FROM {LOG}")[0][0]
+        return int(found) if found is not None else self.pruned_to()
+
+    def pruned_to(self) -> int:
+        return int(self._db.rows(f"SELECT value FROM {META} WHERE key = 'pruned_to'")[0][0])
+
+    def mark(self) -> tuple[int, int]:
+        generation = self._db.rows(f"SELECT value FROM {META} WHERE key = 'plan_generation'")[0][0]
+        return self._db.schema_version(), int(generation)
+
+    def entries(self, after: Position, *, limit_rows: int) -> Sequence[Entry]:
+        found = self._db.rows(f"SELECT * FROM {LOG} WHERE seq > ? ORDER BY seq LIMIT ?", (after.seq, limit_rows))
+        return [Entry(row[0], row[1], row[2], row[3], row[4:]) for row in found]
+
+    def entry(self, seq: int) -> Entry | None:
+        found = self._db.rows(f"SELECT * FROM {LOG} WHERE seq = ?", (seq,))
+        return Entry(found[0][0], found[0][1], found[0][2], found[0][3], found[0][4:]) if found else None
+
+    def rows(self, table: Table, keys: Sequence[Key]) -> Mapping[Key, Row]:
+        width = len(table.key_columns)
+        step = max(1, _PARAMETERS // width)
+        places = key_places(table)
+        found: dict[Key, Row] = {}
+        for start in range(0, len(keys), step):
+            part = keys[start : start + step]
+            for row in self._db.rows(rows_sql(table, len(part)), [value for key in part for value in key]):
+                found[tuple([row[at] for at in places])] = row
+        return found
+
+
+def rows_sql(table: Table, count: int) -> str:
+    """SELECT of the rows of `count` keys; uses the key's index (test_rows_are_found_by_the_index)."""
+    columns = ", ".join(row_expressions(table, "t."))
+    if table.key.kind in (KeyKind.ROWID, KeyKind.ROWID_ALIAS):
+        marks = ", ".join("?" * count)
+        return f"SELECT {columns} FROM {quote(table.name)} AS t WHERE t.{_rowid(table)} IN ({marks})"
+    names = [f"k{at}" for at in range(len(table.key_columns))]
+    tuples = ", ".join(f"({', '.join('?' * len(names))})" for _ in range(count))
+    equal = " AND ".join(f"{own} = k.{name}" for own, name in zip(key_expressions(table, "t."), names, strict=True))
+    return (
+        f"WITH k({', '.join(names)}) AS (VALUES {tuples}) "
+        f"SELECT {columns} FROM k CROSS JOIN {quote(table.name)} AS t ON {equal}"
+    )
+
+
+def _rowid(table: Table) -> str:
+    return table.key.rowid_name if table.key.kind is KeyKind.ROWID else quote(table.key.columns[0])  # type: ignore[return-value]
+
+
+class SqliteSource:
+    """Implements ports.Source and ports.SourceReader on one connection."""
+
+    def __init__(self, db: Sqlite, name: str) -> None:
+        self._db = db
+        self._name = name
+        self._seen: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def db(self) -> Sqlite:
+        return self._db
+
+    @contextmanager
+    def view(self) -> Iterator[SqliteView]:
+        with self._db.read_view():
+            yield SqliteView(self._db)
+
+    def make_durable(self) -> None:
+        self._db.sync_wal()
+
+    def changed(self) -> bool:
+        version = self._db.data_version()
+        moved = version != self._seen
+        self._seen = version
+        return moved
+
+    def database(self) -> Database:
+        with self._db.read_view():
+            return introspect(self._db)
+
+    def range(self, table: Table, after: Key | None, *, limit_rows: int, upto: Key | None = None) -> Sequence[Row]:
+        """In the caller's view if one is open, else each call sees its own."""
+        keys = [_rowid(table)] if table.key.kind is KeyKind.ROWID_ALIAS else key_expressions(table)
+        conditions, params = [], []
+        for bound, sign in ((after, ">"), (upto, "<=")):
+            if bound is not None:
+                marks = ", ".join("?" * len(bound))
+                left = keys[0] if len(keys) == 1 else f"({', '.join(keys)})"
+                conditions.append(f"{left} {sign} {marks if len(keys) == 1 else f'({marks})'}")
+                params += list(bound)
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        sql = (
+            f"SELECT {', '.join(row_expressions(table))} FROM {quote(table.name)}{where} "
+            f"ORDER BY {', '.join(keys)} LIMIT {int(limit_rows)}"
+        )
+        return self._db.rows(sql, params)
+
+    def key_of(self, table: Table, row: Row) -> Key:
+        return tuple(row[at] for at in key_places(table))
+
+    def count(self, table: Table) -> int:
+        return int(self._db.rows(f"SELECT count(*) FROM {quote(table.name)}")[0][0])
