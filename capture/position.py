@@ -1,0 +1,107 @@
+"""Do: find out from the stream where capture stands, and refuse when the file is not the one the stream knows.
+
+Invariant: start = max(seq of all remaining watermarks, pruned_to); whatever the stream is known to hold beyond that is
+read and sent again, which labels and floors make harmless.
+Cases: an older copy of the file was restored (the head lies behind the position); an older copy was restored and written
+past the position (another entry at the known seq); a hand deleted log rows (a gap after the position).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from capture.cut import digest
+from capture.meta import Meta
+from capture.sqlite_source import SqliteView
+from schemas.change import Notice, Position, Watermark
+from schemas.errors import Code, Refusal
+from schemas.ports import Transport
+from schemas.streaming import read_tail
+from schemas.wire import notice_of, watermark_of
+
+WATERMARKS_READ = 2000
+"""Watermarks of one source rise, but for a stale process that wrote late: the last few settle it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the stream says of one source."""
+
+    last: Watermark | None
+    announced: Mapping[str, int]
+    """table -> highest generation of a COPY notice."""
+    gone: frozenset[str]
+
+
+def known_of(transport: Transport, *, watermarks: str, notices: str) -> Known:
+    """Read back from the stream; both topics exist."""
+    last: Watermark | None = None
+    for stored in read_tail(transport, watermarks, last=WATERMARKS_READ):
+        one = watermark_of(stored)
+        if last is None or one.seq >= last.seq:
+            last = one
+    announced: dict[str, int] = {}
+    gone: set[str] = set()
+    for stored in read_tail(transport, notices):
+        notice: Notice = notice_of(stored)
+        if notice.kind == "copy":
+            announced[notice.table] = max(announced.get(notice.table, 0), notice.generation)
+            gone.discard(notice.table)
+        elif notice.kind == "gone":
+            gone.add(notice.table)
+    return Known(last, announced, frozenset(gone))
+
+
+def start_position(view: SqliteView, meta: Meta, last: Watermark | None, *, source: str) -> Position:
+    """Where to go on. Raises Refusal(SOURCE_REPLACED | SOURCE_FORKED | LOG_GAP)."""
+    accept = (
+        f"if this file is the one to go on with: tailrace reset {source} --accept-history (copies all tables again)"
+    )
+    head = view.head()
+    if last is not None and last.identity != meta.identity:
+        raise Refusal(
+            Code.SOURCE_REPLACED,
+            "the database is another one than the stream knows: its identity differs",
+            source=source,
+            hint=f"put the right file back, or use another transport.prefix; {accept}",
+        )
+    position = max(last.seq if last else 0, meta.pruned_to)
+    if head < position:
+        raise Refusal(
+            Code.SOURCE_REPLACED,
+            f"the change log ends at {head}, behind the known position: an older copy of the file was restored, "
+            "or log rows were deleted",
+            source=source,
+            position=position,
+            hint=accept,
+        )
+    if last is not None and last.seq > meta.pruned_to:
+        entry = view.entry(last.seq)
+        if entry is None:
+            raise Refusal(
+                Code.LOG_GAP,
+                f"the log row {last.seq} that the last watermark names was deleted by hand",
+                source=source,
+                position=last.seq,
+                hint=f"changes may be lost; {accept}",
+            )
+        if digest(entry) != last.digest:
+            raise Refusal(
+                Code.SOURCE_FORKED,
+                f"the log has another entry at {last.seq} than the stream saw: an older copy of the file was restored "
+                "and written to, so the history forked",
+                source=source,
+                position=last.seq,
+                hint=accept,
+            )
+    first = view.entries(Position(position), limit_rows=1)
+    if first and first[0].seq != position + 1:
+        raise Refusal(
+            Code.LOG_GAP,
+            f"log rows {position + 1} to {first[0].seq - 1} were deleted by hand before they were captured",
+            source=source,
+            position=position,
+            hint=f"changes are lost; {accept}",
+        )
+    return Position(position)

@@ -1,0 +1,308 @@
+"""Do: one step of capture: read a chunk in one short view, sync the source, publish, and close a cut with a watermark.
+
+The order is the argument:
+1. entries, rows, head and schema mark come from one view, which is closed before anything is sent (a long reader would
+   stop WAL checkpoints);
+2. `make_durable` before `send`: with synchronous=NORMAL a power loss takes back commits that the view has seen, and the
+   application would reuse their seqs: the stream must never be ahead of the source's disk;
+3. notices before the watermark that covers them, the watermark only when the chunk's view held no more entries: then the
+   records up to it are the whole state of the source at its seq;
+4. pruning only up to an acknowledged watermark, never its own row: a restart finds position and digest again.
+A crash between any two lines repeats work: position is read back from the stream (capture/position.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from capture import meta as metas
+from capture.cut import digest, keys_by_table, records, typed
+from capture.install import Rebuilt, rebuild
+from capture.meta import Meta
+from capture.position import known_of, start_position
+from capture.prune import prune
+from capture.publish import Publisher
+from capture.sqlite_source import SqliteSource
+from ops.points import reach
+from schemas.avro import plan_of, subject_of_value
+from schemas.change import Entry, Notice, NoticeKind, Position, Record, Watermark
+from schemas.errors import Code, Failed
+from schemas.introspect import introspect
+from schemas.model import Table
+from schemas.names import notice_topic, target_names, topic_of, watermark_topic
+from schemas.plan import TablePlan, build_table_plan, carried_over
+from schemas.ports import Clock, Registry, TopicSettings, Transport
+from schemas.profile import profile_table
+from schemas.wire import watermark_message
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureSettings:
+    """Names and bounds of one capture."""
+
+    prefix: str
+    target_schema: str
+    preserve: bool = False
+    batch_rows: int = 1000
+    max_row_bytes: int = 16 * 1024 * 1024
+    heartbeat_ms: int = 1000
+    prune_every_ms: int = 2000
+    prune_batch_rows: int = 2000
+    topic: TopicSettings = field(default_factory=TopicSettings)
+    wants: Callable[[str], bool] = lambda table: True  # noqa: ARG005
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    entries: Sequence[Entry]
+    records: dict[str, list[Record]]
+    head: int
+    reached: bool
+
+
+class CaptureTail:
+    """Tails one source into the stream. `step()` returns True while there is more to do at once."""
+
+    def __init__(
+        self,
+        source: SqliteSource,
+        transport: Transport,
+        registry: Registry,
+        clock: Clock,
+        settings: CaptureSettings,
+        *,
+        say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
+    ) -> None:
+        self._source = source
+        self._transport = transport
+        self._registry = registry
+        self._clock = clock
+        self._settings = settings
+        self._say = say
+        self._watermarks = watermark_topic(settings.prefix, source.name)
+        self._notices = notice_topic(settings.prefix, source.name)
+        self._started = False
+        self._last_entry: Entry | None = None
+
+    def step(self) -> bool:
+        """Raises Refusal when the file and the stream do not belong together; Transient is safe to repeat."""
+        if not self._started:
+            self._start()
+            return True
+        if not self._behind and not self._owed and not self._source.changed():
+            return self._idle()
+        chunk = self._read()
+        if chunk is None:
+            self._adopt(rebuild(self._source.db, wanted=self._wanted()))
+            self._behind = True
+            return True
+        if chunk.entries or self._owed:
+            self._publish(chunk)
+        self._behind = not chunk.reached
+        if self._behind:
+            return True
+        return self._idle()
+
+    # -- start ---------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Everything is read anew, so a restart inside the process is the same as a new process."""
+        db, settings = self._source.db, self._settings
+        self._transport.create_topics({self._watermarks: TopicSettings(), self._notices: TopicSettings()})
+        known = known_of(self._transport, watermarks=self._watermarks, notices=self._notices)
+        self._announced = dict(known.announced)
+        self._gone_said = set(known.gone)
+        self._last = known.last
+        with self._source.view() as view:
+            meta = metas.read(db)
+            self._position = start_position(view, meta, known.last, source=self._source.name)
+            self._pruned_to = meta.pruned_to
+            self._mark = view.mark()
+            database = introspect(db)
+        self._publisher = Publisher(
+            self._transport,
+            self._registry,
+            notices=self._notices,
+            identity=meta.identity,
+            settings=settings.topic,
+            max_row_bytes=settings.max_row_bytes,
+        )
+        self._host_path = f"{os.uname().nodename}:{db.path}"
+        self._sent_at_ms = 0
+        self._pruned_at_ms = 0
+        self._oldest_ts_ms: int | None = None
+        self._owed: list[Notice] = []
+        changed = meta.fingerprint != database.fingerprint or meta.schema_version != self._mark[0]
+        adopted = rebuild(db, wanted=self._wanted()) if changed else None
+        if adopted is not None:
+            self._adopt(adopted)
+        else:
+            self._use(meta, database.tables)
+        self._behind = True
+        self._started = True
+
+    def _wanted(self) -> Iterable[str]:
+        with self._source.view():
+            return [name for name in introspect(self._source.db).tables if self._settings.wants(name)]
+
+    def _adopt(self, rebuilt: Rebuilt) -> None:
+        drift = rebuilt.drift
+        for table, reason in (drift.reasons or {}).items():
+            self._say("capture.resync", f"{table} is copied again: {reason}")
+        # The mark of the rebuild's own transaction, not of a later look: a change in between must be seen.
+        self._mark = (rebuilt.meta.schema_version, rebuilt.meta.plan_generation)
+        self._use(rebuilt.meta, rebuilt.database.tables)
+
+    def _use(self, meta: Meta, tables: object) -> None:
+        """Take over what the meta table says: tables by number, plans, and the notices the stream is owed."""
+        assert isinstance(tables, dict)
+        self._meta = meta
+        self._tables: dict[int, Table] = {number: tables[one.name] for number, one in meta.tables.items()}
+        names = target_names(
+            [table.name for table in self._tables.values()], preserve=self._settings.preserve, what="table"
+        )
+        with self._source.view():
+            self._publisher.use([self._plan(table, names[table.name]) for table in self._tables.values()])
+        head = self._position.seq
+        self._owed = []
+        for one in meta.tables.values():
+            if self._announced.get(one.name, 0) < one.generation:
+                value_id, key_id = self._publisher.schema_ids(one.name)
+                self._owed.append(
+                    Notice(
+                        NoticeKind.COPY,
+                        self._source.name,
+                        one.name,
+                        head,
+                        "copy owed",
+                        one.generation,
+                        value_id,
+                        key_id,
+                    )
+                )
+        for name, generation in meta.gone.items():
+            if name in self._announced and name not in self._gone_said:
+                self._owed.append(
+                    Notice(NoticeKind.GONE, self._source.name, name, head, "dropped at the source", generation)
+                )
+
+    def _plan(self, table: Table, target_table: str) -> TablePlan:
+        """The last plan of this table if it still has its shape, else a new one from a profile of the values there are
+        now. Never narrower than an earlier one."""
+        settings = self._settings
+        topic = topic_of(settings.prefix, self._source.name, table.name)
+        subject = f"{topic}-value"
+        earlier = [plan_of(schema) for _, (name, schema) in sorted(self._registry.known().items()) if name == subject]
+        last = earlier[-1] if earlier else None
+        shape = tuple(table.row_columns)
+        if last is not None and tuple(c.name for c in last.columns) == shape and last.key == table.key_columns:
+            return last
+        self._say("capture.profile", f"{table.name}: reading the storage classes of every value")
+        plan = build_table_plan(
+            table,
+            profile_table(self._source.db, table),
+            source=self._source.name,
+            prefix=settings.prefix,
+            target_schema=settings.target_schema,
+            preserve=settings.preserve,
+            target_table=target_table,
+        )
+        assert subject == subject_of_value(plan)
+        return carried_over(last, plan) if last is not None and last.key == plan.key else plan
+
+    # -- one chunk -----------------------------------------------------------------------------------------------
+
+    def _read(self) -> _Chunk | None:
+        """One view. None: the schema or the plan moved, the tables must be looked at again first."""
+        with self._source.view() as view:
+            mark = view.mark()
+            if mark[0] != self._mark[0]:
+                return None
+            meta = metas.read(self._source.db) if mark[1] != self._meta.plan_generation else None
+            head = view.head()
+            entries = view.entries(self._position, limit_rows=self._settings.batch_rows)
+            if entries and entries[0].seq != self._position.seq + 1:
+                # Somebody pruned or deleted behind our back: only the stream knows where we stand.
+                self._started = False
+                raise Failed(
+                    Code.LOG_GAP,
+                    f"the change log goes on at {entries[0].seq}",
+                    source=self._source.name,
+                    position=self._position.seq,
+                    hint="capture reads its position back from the stream and starts again",
+                )
+            found = self._records(view, entries, head)
+        if meta is not None:
+            self._use(meta, {table.name: table for table in self._tables.values()})
+        reached = not entries or entries[-1].seq >= head
+        return _Chunk(entries, found, head, reached)
+
+    def _records(self, view: object, entries: Sequence[Entry], head: int) -> dict[str, list[Record]]:
+        result: dict[str, list[Record]] = {}
+        ops = {(entry.table, typed(entry.key)): entry.op for entry in entries}
+        for number, keys in keys_by_table(entries, self._tables).items():
+            table = self._tables[number]
+            own = {mark: op for (tab, mark), op in ops.items() if tab == number}
+            found = view.rows(table, keys)  # type: ignore[attr-defined]
+            result[table.name] = records(table, keys, found, head=head, ops=own)
+        return result
+
+    def _publish(self, chunk: _Chunk) -> None:
+        self._source.make_durable()
+        notices, self._owed = self._owed, []
+        try:
+            self._publisher.send(chunk.records, notices)
+        except BaseException:
+            self._owed = notices
+            raise
+        for notice in notices:
+            if notice.kind is NoticeKind.COPY:
+                self._announced[notice.table] = notice.generation
+                self._gone_said.discard(notice.table)
+            else:
+                self._gone_said.add(notice.table)
+        stamps = [entry.ts_ms for entry in chunk.entries if entry.ts_ms is not None]
+        if stamps and self._oldest_ts_ms is None:
+            self._oldest_ts_ms = min(stamps)
+        if chunk.entries:
+            self._position = Position(chunk.entries[-1].seq)
+            self._last_entry = chunk.entries[-1]
+        if chunk.reached:
+            reach("capture.before_watermark")
+            self._write_watermark(heartbeat=False)
+            reach("capture.after_watermark")
+
+    def _write_watermark(self, *, heartbeat: bool) -> None:
+        mark = digest(self._last_entry) if self._last_entry else self._last.digest if self._last else ""
+        watermark = Watermark(
+            source=self._source.name,
+            seq=self._position.seq,
+            ends={topic: dict(ends) for topic, ends in self._publisher.ends.items()},
+            captured_at_ms=self._clock.now_ms(),
+            identity=self._meta.identity,
+            fingerprint=self._meta.fingerprint,
+            digest=mark,
+            oldest_ts_ms=self._oldest_ts_ms,
+            path=self._host_path,
+            heartbeat=heartbeat,
+        )
+        self._transport.send([watermark_message(self._watermarks, watermark)])
+        self._last = watermark
+        self._oldest_ts_ms = None
+        self._sent_at_ms = watermark.captured_at_ms
+
+    def _idle(self) -> bool:
+        now_ms = self._clock.now_ms()
+        if self._last is not None and now_ms - self._sent_at_ms >= self._settings.heartbeat_ms:
+            self._write_watermark(heartbeat=True)
+        if self._last is not None and now_ms - self._pruned_at_ms >= self._settings.prune_every_ms:
+            self._pruned_at_ms = now_ms
+            self._pruned_to = prune(
+                self._source.db,
+                upto=self._last.seq,
+                batch_rows=self._settings.prune_batch_rows,
+                pruned_to=self._pruned_to,
+            )
+        return False

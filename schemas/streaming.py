@@ -1,0 +1,23 @@
+"""Do: read a whole small topic, or the tail of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from schemas.change import Stored, TopicPartition
+from schemas.ports import Transport
+
+
+def read_tail(transport: Transport, topic: str, *, last: int | None = None) -> Iterator[Stored]:
+    """All messages that one-partition `topic` holds now, or the last `last` offsets of it."""
+    where = TopicPartition(topic, 0)
+    end = transport.ends([topic])[topic][0]
+    at = transport.begins([topic])[topic][0]
+    if last is not None:
+        at = max(at, end - last)
+    while at < end:
+        fetched = transport.fetch({where: (at, end)})
+        yield from fetched.messages
+        if fetched.next[where] <= at:
+            return
+        at = fetched.next[where]
