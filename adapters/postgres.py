@@ -1,0 +1,225 @@
+"""Do: one connection to PostgreSQL, with the driver's errors translated; the only importer of psycopg.
+
+Invariant: a connection lost during COMMIT is `Unknown`, never `Transient`: whether the transaction is there must be read
+from the target before anything is tried again (test_lost_commit_reply).
+Session time-outs are set explicitly, so that neither a forgotten lock nor a dead peer holds a step for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.types.json import set_json_dumps, set_json_loads
+
+from schemas.errors import Code, Failed, Refusal, TailraceError, Transient, Unknown
+
+STATEMENT_TIMEOUT_MS = 10 * 60 * 1000
+LOCK_TIMEOUT_MS = 10_000
+IDLE_TIMEOUT_MS = 5 * 60 * 1000
+
+_UNREACHABLE = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow, errors.ConnectionException)
+_BUSY = (
+    errors.LockNotAvailable,
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
+    errors.QueryCanceled,
+    errors.TooManyConnections,
+)
+
+
+def _text(value: str) -> str:
+    return value
+
+
+class Postgres:
+    """One session. Connects at first use, and again after the connection was lost.
+
+    Args:
+        url: connection URL; the password belongs to PGPASSWORD, ~/.pgpass or a substituted variable.
+        role: SET ROLE after connecting, so that what is created belongs to it.
+    """
+
+    def __init__(self, url: str, *, application_name: str, role: str | None = None) -> None:
+        self._url = url
+        self._application_name = application_name
+        self._role = role
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def connected(self) -> psycopg.Connection[Any]:
+        connection = self._connection
+        if connection is None or connection.closed or connection.broken:
+            connection = self._connection = self._connect()
+        return connection
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        with self._translated():
+            connection = psycopg.connect(
+                self._url,
+                autocommit=True,
+                application_name=self._application_name,
+                connect_timeout=10,
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+            )
+            # jsonb and json travel as text: their one codec is in schemas/typemap.py.
+            set_json_dumps(_text, connection)
+            set_json_loads(lambda raw: raw.decode() if isinstance(raw, bytes) else raw, connection)
+            for name, value in (
+                ("statement_timeout", STATEMENT_TIMEOUT_MS),
+                ("lock_timeout", LOCK_TIMEOUT_MS),
+                ("idle_in_transaction_session_timeout", IDLE_TIMEOUT_MS),
+            ):
+                connection.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+            connection.execute("SET client_min_messages = warning")
+            connection.execute("SET timezone = 'UTC'")
+            if self._role:
+                connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self._role)))
+            return connection
+
+    def rows(self, statement: str, params: Sequence[Any] = (), *, binary: bool = True) -> list[tuple[Any, ...]]:
+        with self._translated():
+            cursor = self.connected().execute(statement, params or None, binary=binary)  # type: ignore[call-overload]
+            return cursor.fetchall() if cursor.description else []
+
+    def run(self, statement: str, params: Sequence[Any] = ()) -> int:
+        """Run one statement; returns its row count."""
+        with self._translated():
+            return self.connected().execute(statement, params or None).rowcount  # type: ignore[call-overload, no-any-return]
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """One transaction, or a savepoint inside one."""
+        with self._translated():
+            connection = self.connected()
+            outermost = connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+            block = connection.transaction()
+            block.__enter__()
+        try:
+            yield
+        except BaseException as error:
+            with contextlib.suppress(psycopg.Error):
+                block.__exit__(type(error), error, error.__traceback__)
+            raise
+        try:
+            with self._translated():
+                block.__exit__(None, None, None)
+        except Transient as error:
+            if outermost and error.code is Code.TARGET_UNREACHABLE:
+                raise Unknown(
+                    error.code,
+                    "the connection was lost during COMMIT: whether it took effect is not known yet",
+                    hint="the progress on the target is read before anything else is written",
+                ) from error
+            raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """REPEATABLE READ, READ ONLY: every statement of the block sees one state."""
+        with self._translated():
+            self.connected().execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(psycopg.Error):
+                self.connected().execute("ROLLBACK")
+
+    def copy_in(self, statement: str, types: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+        """Binary COPY. `statement`: `COPY .. FROM STDIN (FORMAT BINARY)`. Returns the number of rows."""
+        with self._translated(), self.connected().cursor() as cursor:
+            with cursor.copy(statement) as copy:
+                copy.set_types(list(types))
+                write = copy.write_row
+                for row in rows:
+                    write(row)
+            return cursor.rowcount
+
+    def iterate(
+        self, statement: str, params: Sequence[Any] = (), *, batch_rows: int = 2000
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Batches from a server-side cursor; the caller holds a transaction or a snapshot."""
+        with self._translated(), self.connected().cursor(name="tailrace_rows", binary=True) as cursor:
+            cursor.execute(statement, params or None)
+            while batch := cursor.fetchmany(batch_rows):
+                yield batch
+
+    def try_advisory_lock(self, key: int) -> bool:
+        """Held by this session until it ends."""
+        return bool(self.rows("SELECT pg_try_advisory_lock(%s)", (key,))[0][0])
+
+    def refuse_pooler(self) -> None:
+        """The advisory lock and the session's settings need a connection of our own: PgBouncer is refused.
+
+        In transaction pooling two statements may run on two servers, so two of them disagree about the backend.
+        """
+        pids = {self.rows("SELECT pg_backend_pid()")[0][0] for _ in range(3)}
+        with self._translated():
+            told = self.connected().info.backend_pid
+        if pids != {told}:
+            raise Refusal(
+                Code.POOLER_REFUSED,
+                "the target is reached through a connection pooler",
+                hint="point target_database_url at PostgreSQL itself",
+            )
+
+    @property
+    def server_version(self) -> int:
+        return self.connected().info.server_version
+
+    def session_user(self) -> str:
+        return str(self.rows("SELECT session_user::text")[0][0])
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise translate(error) from error
+
+
+def translate(error: psycopg.Error) -> TailraceError:
+    """The driver's error as ours, by SQLSTATE. The message never carries row values: only the server's primary text."""
+    diagnosis = error.diag
+    table = diagnosis.table_name
+    text = diagnosis.message_primary or type(error).__name__
+    if isinstance(error, _UNREACHABLE) or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None):
+        return Transient(
+            Code.TARGET_UNREACHABLE,
+            f"PostgreSQL cannot be reached: {_first_line(error)}",
+            hint="it is tried again; check that the server runs and target_database_url is right",
+        )
+    if isinstance(error, _BUSY):
+        return Transient(Code.TARGET_BUSY, f"PostgreSQL is busy: {text}", table=table, hint="it is tried again")
+    if isinstance(error, errors.DiskFull):
+        return Transient(
+            Code.TARGET_DISK_FULL, f"the target's disk is full: {text}", hint="free space there; it is tried again"
+        )
+    if isinstance(error, errors.IntegrityConstraintViolation):
+        return Failed(
+            Code.TARGET_CONFLICT,
+            f"{text.split(' DETAIL')[0]} [{diagnosis.constraint_name}]",
+            table=table,
+            hint="tailrace verify",
+        )
+    if isinstance(
+        error, errors.InsufficientPrivilege | errors.InvalidPassword | errors.InvalidAuthorizationSpecification
+    ):
+        return Failed(
+            Code.TARGET_PERMISSION, text, table=table, hint="tailrace plan --grants prints what the roles need"
+        )
+    return Failed(Code.TARGET_REFUSED, f"{text} [{error.sqlstate}]", table=table, hint="tailrace check")
+
+
+def _first_line(error: psycopg.Error) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

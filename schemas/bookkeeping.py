@@ -1,0 +1,48 @@
+"""Decide: the schema `tailrace` on the target: progress, tables, copies, quarantine, verdicts; and the guard.
+
+Invariant: whatever says how far the target is lies in the target, and moves in the transaction of the rows it covers.
+"""
+
+from __future__ import annotations
+
+SCHEMA = "tailrace"
+FORMAT = 1
+
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS tailrace.progress(
+        source text PRIMARY KEY, owner text NOT NULL, applied bigint NOT NULL, applying_to bigint,
+        consistent boolean NOT NULL, identity text NOT NULL, offsets jsonb NOT NULL, captured_at_ms bigint NOT NULL,
+        applied_at_ms bigint NOT NULL, highest bigint NOT NULL, phase text NOT NULL, format int NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS tailrace.tables(
+        source text NOT NULL, "table" text NOT NULL, state text NOT NULL, generation bigint NOT NULL,
+        floor bigint NOT NULL, last_head bigint NOT NULL, value_schema_id bigint NOT NULL, key_schema_id bigint NOT NULL,
+        reason text NOT NULL, target_schema text NOT NULL, target_table text NOT NULL, plan jsonb,
+        PRIMARY KEY (source, "table"))""",
+    """CREATE TABLE IF NOT EXISTS tailrace.copies(
+        source text NOT NULL, "table" text NOT NULL, generation bigint NOT NULL, part int NOT NULL, last_key text,
+        rows bigint NOT NULL, expected bigint NOT NULL, state text NOT NULL, shadow text,
+        PRIMARY KEY (source, "table", generation, part))""",
+    """CREATE TABLE IF NOT EXISTS tailrace.quarantine(
+        source text NOT NULL, "table" text NOT NULL, key bytea NOT NULL, key_text text NOT NULL, reason text NOT NULL,
+        seq bigint NOT NULL, since timestamptz NOT NULL DEFAULT now(), waived text,
+        PRIMARY KEY (source, "table", key))""",
+    """CREATE TABLE IF NOT EXISTS tailrace.verdicts(
+        source text NOT NULL, "table" text NOT NULL, at_ms bigint NOT NULL, seq bigint NOT NULL, rows bigint NOT NULL,
+        differing bigint NOT NULL, missing bigint NOT NULL, extra bigint NOT NULL, not_compared bigint NOT NULL,
+        PRIMARY KEY (source, "table"))""",
+)
+
+GUARD = """CREATE OR REPLACE FUNCTION tailrace.guard() RETURNS trigger LANGUAGE plpgsql AS $guard$
+BEGIN
+    IF session_user::text <> TG_ARGV[0] THEN
+        RAISE EXCEPTION 'table % belongs to a migration that has not switched yet: write to the SQLite side',
+            TG_TABLE_NAME USING ERRCODE = 'TR001',
+            HINT = 'until the switch only the Tailrace sink may write here';
+    END IF;
+    RETURN NULL;
+END $guard$"""
+
+
+def statements() -> list[str]:
+    """Idempotent; needs CREATE on the database only the first time."""
+    return [f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}", *_TABLES, GUARD]
