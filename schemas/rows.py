@@ -122,3 +122,19 @@ def _by_column(
     for at, function in functions:
         columns[at] = tuple([None if value is None else function(value) for value in columns[at]])
     return list(zip(*columns, strict=True))
+
+
+class KeyCodec:
+    """Keys of one key schema, also of one that is older than the table's plan."""
+
+    def __init__(self, schema: str) -> None:
+        document = json.loads(schema)
+        columns = tuple(
+            ColumnPlan(field["name"], field["name"], "", "", field["tailrace.codec"], True, "")
+            for field in document["fields"]
+        )
+        self._side = _Side(columns, schema)
+
+    def decode(self, payloads: Iterable[bytes]) -> list[Key]:
+        """SQLite values of the keys."""
+        return _by_column(self._side.decode(payloads), self._side.decoders)

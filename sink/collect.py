@@ -1,0 +1,54 @@
+"""Decide: which watermark closes the next cut, and which ranges it covers; pure.
+
+Invariant: a cut ends at a watermark whose seq >= the label of every record below its ends; everything from the sink's
+offsets to those ends is read, nothing beyond. A held table's partitions stay where they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from schemas.change import Ends, Progress, TopicPartition, Watermark
+from schemas.errors import Code, Refusal
+
+
+def candidates(watermarks: Sequence[Watermark], progress: Progress) -> list[Watermark]:
+    """Watermarks that may close a cut, the furthest first. One below the applied seq is skipped; one at the applied seq
+    only moves offsets and time, or lets a table catch up."""
+    fitting = [one for one in watermarks if one.seq >= progress.applied]
+    return sorted(fitting, key=lambda one: (one.seq, one.captured_at_ms), reverse=True)
+
+
+def ranges(
+    watermark: Watermark, progress: Progress, tables_of: Mapping[str, str], notices: str
+) -> dict[TopicPartition, tuple[int, int | None]]:
+    """Partition -> (from, to) of everything this cut must read. `tables_of`: topic -> table.
+
+    A topic that the watermark does not name has nothing to read.
+    """
+    wanted: dict[TopicPartition, tuple[int, int | None]] = {}
+    for topic, ends in watermark.ends.items():
+        if topic != notices:
+            table = progress.tables.get(tables_of.get(topic, ""))
+            if table is None or table.state.held or table.state == "gone":
+                continue
+        for part, end in ends.items():
+            where = TopicPartition(topic, part)
+            start = progress.offsets.get(where, 0)
+            if start < end:
+                wanted[where] = (start, end)
+    return wanted
+
+
+def refuse_rewound(ends: Ends, progress: Progress) -> None:
+    """A topic that ends below what was read from it was deleted and made again, or lost its tail."""
+    for where, offset in progress.offsets.items():
+        end = ends.get(where.topic, {}).get(where.partition)
+        if end is not None and end < offset:
+            raise Refusal(
+                Code.STREAM_REWOUND,
+                f"topic {where.topic} ends at {end}, {offset} were already read from it: it was deleted or lost its end",
+                source=progress.source,
+                position=offset,
+                hint=f"tailrace reset {progress.source} (copies all tables again)",
+            )

@@ -1,0 +1,312 @@
+"""Do: apply one cut to PostgreSQL: rows, notices, offsets and floors in one transaction.
+
+The order is the argument: the first statement is a compare-and-set on (source, owner, applied, phase). A sink that was
+paused, lost its lease and woke up finds another owner or another applied seq, changes no row and stops
+(test_zombie_sink_moves_applied_back). Everything after it commits with it or not at all, so every change takes effect
+once, however often its records are read.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapters.postgres import Postgres
+from ops.points import reach
+from schemas.avro import plan_of, unframe
+from schemas.change import Notice, NoticeKind, Progress, TableState, TopicPartition, Watermark
+from schemas.errors import Code, Failed, Superseded
+from schemas.evolution import covers, evolve
+from schemas.plan import TablePlan, plan_from_json, plan_to_json
+from schemas.ports import Registry
+from schemas.rows import KeyCodec, RowCodec
+from sink.collapse import Collapsed
+from sink.progress import offsets_text
+from sink.statements import COPY_FROM_ROWS, arrays, delete_sql, temp_sql, upsert_sql
+
+_CLAIM = (
+    "UPDATE tailrace.progress SET applied = %s, offsets = %s, captured_at_ms = %s, applied_at_ms = %s, highest = "
+    "greatest(highest, %s), identity = %s, applying_to = NULL WHERE source = %s AND owner = %s AND applied = %s "
+    "AND phase IN ('source', 'to_target')"
+)
+
+
+class PostgresTarget:
+    """Writes the cuts of one source. The caller holds the claim (sink/progress.py)."""
+
+    def __init__(self, target: Postgres, registry: Registry, source: str) -> None:
+        self._target = target
+        self._registry = registry
+        self._source = source
+        self._codecs: dict[int, RowCodec] = {}
+        self._keys: dict[int, KeyCodec] = {}
+        self._plans: dict[TablePlan, RowCodec] = {}
+
+    def decode_key(self, schema_id: int, payload: bytes) -> tuple[Any, ...]:
+        """SQLite values of one key."""
+        return self._key_codec(schema_id).decode([payload])[0]
+
+    def apply(
+        self,
+        before: Progress,
+        watermark: Watermark,
+        *,
+        offsets: Mapping[TopicPartition, int],
+        tables: Mapping[str, Collapsed],
+        notices: Sequence[Notice],
+        now_ms: int,
+    ) -> None:
+        """All or nothing. Raises Superseded when the compare-and-set lost; after Unknown read the progress first."""
+        reach("sink.before_apply")
+        with self._target.transaction():
+            changed = self._target.run(
+                _CLAIM,
+                (
+                    watermark.seq,
+                    offsets_text(dict(offsets)),
+                    watermark.captured_at_ms,
+                    now_ms,
+                    watermark.seq,
+                    watermark.identity,
+                    self._source,
+                    before.owner,
+                    before.applied,
+                ),
+            )
+            if changed != 1:
+                raise Superseded(
+                    Code.PROGRESS_LOST,
+                    "another sink moved the progress of this source, or it was paused",
+                    source=self._source,
+                    position=before.applied,
+                    hint="this sink reads the progress again",
+                )
+            for table, collapsed in tables.items():
+                if len(collapsed):
+                    self._table(table, collapsed, watermark.seq)
+            for notice in notices:
+                self._notice(notice)
+            self._states(before, watermark.seq)
+            reach("sink.before_commit")
+        reach("sink.after_commit")
+
+    # -- rows ----------------------------------------------------------------------------------------------------
+
+    def _table(self, table: str, collapsed: Collapsed, seq: int) -> None:
+        plan = self._current_plan(table)
+        plan = self._evolve(table, plan, collapsed)
+        codec = self._plan_codec(plan)
+        deletes = self._keys_for(plan, codec, collapsed.deletes)
+        rows = self._rows_for(plan, codec, collapsed.upserts)
+        if self._quarantined(table):
+            touched = collapsed.deletes + [key for key, _ in collapsed.upserts]
+            self._target.run(
+                'DELETE FROM tailrace.quarantine WHERE source = %s AND "table" = %s AND key = ANY(%s::bytea[]) AND seq <= %s',
+                (self._source, table, touched, seq),
+            )
+        try:
+            with self._target.transaction():
+                self._write(plan, codec, deletes, rows)
+        except Failed as error:
+            if error.code not in (Code.TARGET_CONFLICT, Code.TARGET_REFUSED):
+                raise
+            self._one_by_one(table, plan, codec, deletes, rows, collapsed, seq)
+
+    def _write(
+        self, plan: TablePlan, codec: RowCodec, deletes: list[tuple[Any, ...]], rows: list[tuple[Any, ...]]
+    ) -> None:
+        places = plan.key_indexes
+        gone = deletes + ([tuple([row[at] for at in places]) for row in rows] if plan.unique else [])
+        if gone:
+            self._target.run(delete_sql(plan), arrays(gone))
+        if len(rows) >= COPY_FROM_ROWS:
+            create, copy, merge = temp_sql(plan)
+            self._target.run("DROP TABLE IF EXISTS pg_temp.tailrace_batch")
+            self._target.run(create)
+            self._target.copy_in(copy, codec.pg_types, rows)
+            self._target.run(merge)
+        elif rows:
+            self._target.run(upsert_sql(plan), arrays(rows))
+
+    def _one_by_one(
+        self,
+        table: str,
+        plan: TablePlan,
+        codec: RowCodec,
+        deletes: list[tuple[Any, ...]],
+        rows: list[tuple[Any, ...]],
+        collapsed: Collapsed,
+        seq: int,
+    ) -> None:
+        """Halve until the rows that PostgreSQL refuses stand alone; those go to quarantine, all others are written.
+
+        Deletes and, for unique tables, all touched keys go first, so that only divergence or a bad row can fail."""
+        places = plan.key_indexes
+        gone = deletes + [tuple([row[at] for at in places]) for row in rows]
+        if gone:
+            self._target.run(delete_sql(plan), arrays(gone))
+
+        def attempt(start: int, stop: int) -> None:
+            try:
+                with self._target.transaction():
+                    self._target.run(upsert_sql(plan), arrays(rows[start:stop]))
+            except Failed as error:
+                if error.code not in (Code.TARGET_CONFLICT, Code.TARGET_REFUSED):
+                    raise
+                if stop - start > 1:
+                    middle = (start + stop) // 2
+                    attempt(start, middle)
+                    attempt(middle, stop)
+                else:
+                    self._quarantine(table, collapsed.upserts[start][0], error.message, seq)
+
+        if rows:
+            attempt(0, len(rows))
+
+    def _current_plan(self, table: str) -> TablePlan:
+        found = self._target.rows(
+            'SELECT plan::text FROM tailrace.tables WHERE source = %s AND "table" = %s', (self._source, table)
+        )
+        if not found or found[0][0] is None:
+            raise Failed(
+                Code.TARGET_UNPREPARED,
+                "the target table has no plan yet",
+                source=self._source,
+                table=table,
+                hint=f"tailrace reset {self._source}",
+            )
+        return plan_from_json(found[0][0])
+
+    def _evolve(self, table: str, plan: TablePlan, collapsed: Collapsed) -> TablePlan:
+        """Widen the target for the schemas of this cut, in this transaction."""
+        for schema_id in {int.from_bytes(value[1:5], "big") for _, value in collapsed.upserts}:
+            incoming = self._row_codec(schema_id).plan
+            if covers(plan, incoming):
+                continue
+            evolution = evolve(plan, incoming)
+            for statement in evolution.statements:
+                self._target.run(statement)
+            plan = evolution.plan
+            state = ", state = CASE state WHEN 'following' THEN 'caught-up' ELSE state END" if evolution.retyped else ""
+            self._target.run(
+                f'UPDATE tailrace.tables SET plan = %s, value_schema_id = %s{state} WHERE source = %s AND "table" = %s',
+                (plan_to_json(plan), schema_id, self._source, table),
+            )
+        return plan
+
+    def _rows_for(self, plan: TablePlan, codec: RowCodec, upserts: list[tuple[bytes, bytes]]) -> list[tuple[Any, ...]]:
+        """Rows in the order of `upserts`, as parameters of the current plan."""
+        ids = {value[1:5] for _, value in upserts}
+        if len(ids) == 1:
+            return self._carried(plan, codec, int.from_bytes(ids.pop(), "big"), [value[5:] for _, value in upserts])
+        rows: list[tuple[Any, ...]] = []
+        for _, value in upserts:
+            schema_id, payload = unframe(value)
+            rows += self._carried(plan, codec, schema_id, [payload])
+        return rows
+
+    def _carried(
+        self, plan: TablePlan, codec: RowCodec, schema_id: int, payloads: list[bytes]
+    ) -> list[tuple[Any, ...]]:
+        source = self._row_codec(schema_id)
+        same = [(c.name, c.codec) for c in source.plan.columns] == [(c.name, c.codec) for c in plan.columns]
+        if same:
+            return source.payloads_to_pg(payloads)
+        names = [column.name for column in source.plan.columns]
+        places = [names.index(column.name) if column.name in names else None for column in plan.columns]
+        rows = [tuple([None if at is None else row[at] for at in places]) for row in source.decode_rows(payloads)]
+        return codec.rows_to_pg(rows)
+
+    def _keys_for(self, plan: TablePlan, codec: RowCodec, keys: list[bytes]) -> list[tuple[Any, ...]]:
+        by_schema: dict[int, list[bytes]] = {}
+        for raw in keys:
+            schema_id, payload = unframe(raw)
+            by_schema.setdefault(schema_id, []).append(payload)
+        result: list[tuple[Any, ...]] = []
+        for schema_id, payloads in by_schema.items():
+            result += codec.sqlite_keys_to_pg(self._key_codec(schema_id).decode(payloads))
+        return result
+
+    def _row_codec(self, schema_id: int) -> RowCodec:
+        found = self._codecs.get(schema_id)
+        if found is None:
+            found = self._codecs[schema_id] = RowCodec(plan_of(self._registry.schema(schema_id)))
+        return found
+
+    def _key_codec(self, schema_id: int) -> KeyCodec:
+        found = self._keys.get(schema_id)
+        if found is None:
+            found = self._keys[schema_id] = KeyCodec(self._registry.schema(schema_id))
+        return found
+
+    def _plan_codec(self, plan: TablePlan) -> RowCodec:
+        """The codec of the table as it is now; parsed once per shape."""
+        found = self._plans.get(plan)
+        if found is None:
+            found = self._plans[plan] = RowCodec(plan)
+        return found
+
+    # -- notices, states -----------------------------------------------------------------------------------------
+
+    def _quarantined(self, table: str) -> bool:
+        found = self._target.rows(
+            'SELECT 1 FROM tailrace.quarantine WHERE source = %s AND "table" = %s LIMIT 1', (self._source, table)
+        )
+        return bool(found)
+
+    def _quarantine(self, table: str, key: bytes, reason: str, seq: int) -> None:
+        schema_id, payload = unframe(key)
+        text = repr(self.decode_key(schema_id, payload))
+        self._target.run(
+            'INSERT INTO tailrace.quarantine VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, "table", key) '
+            "DO UPDATE SET reason = EXCLUDED.reason, seq = EXCLUDED.seq, waived = NULL",
+            (self._source, table, key, text, reason, seq),
+        )
+
+    def _notice(self, notice: Notice) -> None:
+        match notice.kind:
+            case NoticeKind.COPY:
+                plan = plan_of(self._registry.schema(notice.value_schema_id))
+                self._target.run(
+                    "INSERT INTO tailrace.tables VALUES (%s, %s, %s, %s, 0, 0, %s, %s, '', %s, %s, NULL) "
+                    'ON CONFLICT (source, "table") DO UPDATE SET state = EXCLUDED.state, generation = '
+                    "EXCLUDED.generation, value_schema_id = EXCLUDED.value_schema_id, key_schema_id = "
+                    "EXCLUDED.key_schema_id, reason = '' WHERE tailrace.tables.generation < EXCLUDED.generation "
+                    "OR tailrace.tables.state = 'gone'",
+                    (
+                        self._source,
+                        notice.table,
+                        TableState.REQUESTED,
+                        notice.generation,
+                        notice.value_schema_id,
+                        notice.key_schema_id,
+                        plan.target_schema,
+                        plan.target_table,
+                    ),
+                )
+            case NoticeKind.GONE:
+                self._target.run(
+                    "UPDATE tailrace.tables SET state = 'gone', reason = 'dropped at the source; the target keeps its "
+                    'table\' WHERE source = %s AND "table" = %s AND generation <= %s',
+                    (self._source, notice.table, notice.generation),
+                )
+            case NoticeKind.QUARANTINE:
+                self._quarantine(notice.table, base64.b64decode(notice.key), notice.reason, notice.seq)
+
+    def _states(self, before: Progress, seq: int) -> None:
+        """Tables whose copy is covered catch up; the source is consistent when nothing is held, owed or quarantined."""
+        read = [name for name, one in before.tables.items() if one.state is TableState.COPIED]
+        if read:
+            self._target.run(
+                "UPDATE tailrace.tables SET state = 'caught-up' WHERE source = %s AND state = 'copied' "
+                'AND "table" = ANY(%s) AND last_head <= %s',
+                (self._source, read, seq),
+            )
+        self._target.run(
+            "UPDATE tailrace.progress SET consistent = applied >= highest AND NOT EXISTS (SELECT 1 FROM tailrace.tables t "
+            "WHERE t.source = %s AND (t.state NOT IN ('following', 'gone') OR t.last_head > %s)) "
+            "AND EXISTS (SELECT 1 FROM tailrace.tables t WHERE t.source = %s) AND NOT EXISTS (SELECT 1 FROM "
+            "tailrace.quarantine q WHERE q.source = %s AND q.waived IS NULL) WHERE source = %s",
+            (self._source, seq, self._source, self._source, self._source),
+        )

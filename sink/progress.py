@@ -1,0 +1,92 @@
+"""Do: read and claim the progress of a source in the target."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from adapters.postgres import Postgres
+from schemas.change import Progress, TableProgress, TableState, TopicPartition
+from schemas.errors import Code, Refusal
+
+_PROGRESS = (
+    "SELECT source, owner, applied, applying_to, consistent, identity, offsets, captured_at_ms, applied_at_ms, highest, "
+    "phase, format FROM tailrace.progress WHERE source = %s"
+)
+_TABLES = (
+    'SELECT t."table", t.state, t.generation, t.floor, t.last_head, t.value_schema_id, t.key_schema_id, t.reason, '
+    '(SELECT count(*) FROM tailrace.quarantine q WHERE q.source = t.source AND q."table" = t."table" '
+    "AND q.waived IS NULL) FROM tailrace.tables t WHERE t.source = %s"
+)
+
+
+def lock_key(source: str) -> int:
+    """Key of the advisory lock of one source."""
+    return int.from_bytes(hashlib.sha256(f"tailrace:{source}".encode()).digest()[:8], "big", signed=True)
+
+
+def prepared(target: Postgres) -> bool:
+    return bool(target.rows("SELECT to_regclass('tailrace.progress') IS NOT NULL")[0][0])
+
+
+def read_progress(target: Postgres, source: str) -> Progress | None:
+    """None when the target knows nothing of this source. Both statements see one state."""
+    found = target.rows(_PROGRESS, (source,))
+    if not found:
+        return None
+    row = found[0]
+    tables = {
+        one[0]: TableProgress(one[0], TableState(one[1]), *one[2:7], quarantined=one[8], reason=one[7])
+        for one in target.rows(_TABLES, (source,))
+    }
+    return Progress(
+        source=row[0],
+        owner=row[1],
+        applied=row[2],
+        applying_to=row[3],
+        consistent=row[4],
+        identity=row[5],
+        offsets=offsets_from(row[6]),
+        tables=tables,
+        captured_at_ms=row[7],
+        applied_at_ms=row[8],
+        highest=row[9],
+        phase=row[10],
+    )
+
+
+def claim(target: Postgres, source: str, owner: str) -> Progress:
+    """Take the source's advisory lock and put our owner into its progress row: applies of the former owner now lose
+    their compare-and-set. Raises Refusal(SINK_OWNED) naming the session that holds the lock."""
+    if not target.try_advisory_lock(lock_key(source)):
+        holder = target.rows(
+            "SELECT a.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
+            "WHERE l.locktype = 'advisory' AND l.granted AND ((l.classid::bigint << 32) | l.objid::bigint) = %s",
+            (lock_key(source),),
+        )
+        who = f"session {holder[0][0]} ({holder[0][1]})" if holder else "another session"
+        raise Refusal(Code.SINK_OWNED, f"{who} already applies this source", source=source, hint="stop that sink first")
+    with target.transaction():
+        target.run(
+            "INSERT INTO tailrace.progress VALUES (%s, %s, 0, NULL, false, '', '{}', 0, 0, 0, 'source', 1) "
+            "ON CONFLICT (source) DO UPDATE SET owner = EXCLUDED.owner",
+            (source, owner),
+        )
+        progress = read_progress(target, source)
+    assert progress is not None
+    return progress
+
+
+def offsets_from(text: str) -> dict[TopicPartition, int]:
+    return {
+        TopicPartition(topic, int(part)): offset
+        for topic, parts in json.loads(text).items()
+        for part, offset in parts.items()
+    }
+
+
+def offsets_text(offsets: dict[TopicPartition, int]) -> str:
+    nested: dict[str, dict[str, int]] = {}
+    for where, offset in offsets.items():
+        nested.setdefault(where.topic, {})[str(where.partition)] = offset
+    return json.dumps(nested)

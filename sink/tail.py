@@ -1,0 +1,203 @@
+"""Do: one step of the sink: watermarks, the records below one of them, collapse, apply.
+
+The order is the argument: progress (with the state of every table) is read before the ranges are chosen, and the apply's
+compare-and-set fails if another sink moved it since; offsets are committed to the transport's group only after the
+target committed, since they serve lag tools and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from adapters.postgres import Postgres
+from schemas.change import Notice, Progress, Stored, TableState, TopicPartition, Watermark
+from schemas.errors import Code, Superseded, Transient, Unknown
+from schemas.names import notice_topic, topic_of, watermark_topic
+from schemas.ports import Clock, Registry, Transport
+from schemas.wire import notice_of, seq_of, watermark_of
+from sink.collapse import Collapsed, collapse
+from sink.collect import candidates, ranges, refuse_rewound
+from sink.postgres_target import PostgresTarget
+from sink.progress import claim, prepared, read_progress
+
+WATERMARKS_READ = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class SinkSettings:
+    prefix: str
+    group: str = "tailrace-sink"
+    tick_ms: int = 1000
+    """How often an idle cut moves offsets and time on the target."""
+    look_ms: int = 100
+    """How often the states of tables are read again while no watermark is new."""
+
+
+class SinkTail:
+    """Applies one source. `step()` returns True while there is more to do at once."""
+
+    def __init__(
+        self,
+        source: str,
+        target: Postgres,
+        transport: Transport,
+        registry: Registry,
+        clock: Clock,
+        settings: SinkSettings,
+        *,
+        owner: str,
+        say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._transport = transport
+        self._clock = clock
+        self._settings = settings
+        self._owner = owner
+        self._say = say
+        self._writer = PostgresTarget(target, registry, source)
+        self._watermark_topic = watermark_topic(settings.prefix, source)
+        self._notices = notice_topic(settings.prefix, source)
+        self._progress: Progress | None = None
+        self._looked_at_ms = 0
+        self._next_watermark: int | None = None
+        self._watermarks: list[Watermark] = []
+
+    def step(self) -> bool:
+        if self._progress is None and not self._start():
+            return False
+        fresh = self._poll_watermarks()
+        now_ms = self._clock.now_ms()
+        if not fresh and now_ms - self._looked_at_ms < self._settings.look_ms:
+            return False
+        progress = read_progress(self._target, self._source)
+        self._looked_at_ms = now_ms
+        if progress is None or progress.owner != self._owner:
+            self._progress = None
+            raise Superseded(
+                Code.PROGRESS_LOST, "another sink took this source over", source=self._source, hint="stop one of them"
+            )
+        self._progress = progress
+        if progress.phase not in ("source", "to_target"):
+            return False
+        for watermark in candidates(self._watermarks, progress):
+            if self._cut(progress, watermark, now_ms):
+                return True
+        return False
+
+    def _start(self) -> bool:
+        if not prepared(self._target) or self._watermark_topic not in self._transport.topics(self._watermark_topic):
+            return False
+        self._target.refuse_pooler()
+        progress = claim(self._target, self._source, self._owner)
+        known = self._transport.topics(f"{self._settings.prefix}.")
+        refuse_rewound(self._transport.ends([w.topic for w in progress.offsets if w.topic in known]), progress)
+        self._progress = progress
+        self._next_watermark = None
+        self._watermarks = []
+        return True
+
+    def _poll_watermarks(self) -> bool:
+        """Read new watermarks; True if there was one."""
+        if self._next_watermark is None:
+            end = self._transport.ends([self._watermark_topic])[self._watermark_topic][0]
+            self._next_watermark = max(0, end - WATERMARKS_READ)
+        where = TopicPartition(self._watermark_topic, 0)
+        fetched = self._transport.fetch({where: (self._next_watermark, None)})
+        self._next_watermark = fetched.next[where]
+        if not fetched.messages:
+            return False
+        known = self._watermarks + [watermark_of(stored) for stored in fetched.messages]
+        applied = self._progress.applied if self._progress else 0
+        self._watermarks = [one for one in known if one.seq >= applied][-WATERMARKS_READ:]
+        return True
+
+    def _cut(self, progress: Progress, watermark: Watermark, now_ms: int) -> bool:
+        """Apply everything below one watermark. False: nothing to do, or this watermark may not close the cut."""
+        tables_of = {topic_of(self._settings.prefix, self._source, name): name for name in progress.tables}
+        wanted = ranges(watermark, progress, tables_of, self._notices)
+        advances = watermark.seq > progress.applied
+        if not wanted and not advances and not self._ticks(progress, watermark, now_ms):
+            return False
+        by_topic, positions = self._fetch(wanted)
+        notices: list[Notice] = [notice_of(stored) for stored in by_topic.pop(self._notices, [])]
+        for records in by_topic.values():
+            if any(seq_of(record) > watermark.seq for record in records):
+                return False
+        held = {
+            notice.table
+            for notice in notices
+            if notice.kind == "copy" and self._generation(progress, notice.table) < notice.generation
+        }
+        collapsed: dict[str, Collapsed] = {}
+        offsets = dict(progress.offsets)
+        for where, end in positions.items():
+            if tables_of.get(where.topic) not in held:
+                offsets[where] = end
+        for topic, records in by_topic.items():
+            table = tables_of[topic]
+            if table not in held:
+                collapsed[table] = collapse(records, floor=progress.floor_of(table), decode_key=self._writer.decode_key)
+        self._apply(progress, watermark, offsets, collapsed, notices, now_ms)
+        return True
+
+    def _generation(self, progress: Progress, table: str) -> int:
+        one = progress.tables.get(table)
+        return -1 if one is None or one.state is TableState.GONE else one.generation
+
+    def _ticks(self, progress: Progress, watermark: Watermark, now_ms: int) -> bool:
+        """Does an empty cut say something new: later time, or a table or a consistency that can move on?"""
+        if any(one.state is TableState.COPIED and one.last_head <= watermark.seq for one in progress.tables.values()):
+            return True
+        settled = progress.tables and all(
+            one.state in (TableState.FOLLOWING, TableState.GONE)
+            and one.last_head <= watermark.seq
+            and not one.quarantined
+            for one in progress.tables.values()
+        )
+        if bool(settled) != progress.consistent and watermark.seq >= progress.highest:
+            return True
+        later = watermark.captured_at_ms > progress.captured_at_ms
+        return later and now_ms - progress.applied_at_ms >= self._settings.tick_ms
+
+    def _fetch(
+        self, wanted: dict[TopicPartition, tuple[int, int | None]]
+    ) -> tuple[dict[str, list[Stored]], dict[TopicPartition, int]]:
+        by_topic: dict[str, list[Stored]] = {}
+        left = dict(wanted)
+        while left:
+            fetched = self._transport.fetch(left, max_messages=20_000)
+            for stored in fetched.messages:
+                by_topic.setdefault(stored.topic, []).append(stored)
+            moved = False
+            for where, (start, end) in list(left.items()):
+                at = fetched.next[where]
+                moved |= at > start
+                assert end is not None
+                if at >= end:
+                    del left[where]
+                else:
+                    left[where] = (at, end)
+            if not moved:
+                raise Transient(
+                    Code.STREAM_BUSY, "the stream does not hold yet what its watermark covers", source=self._source
+                )
+        ends = {where: end for where, (_, end) in wanted.items() if end is not None}
+        return by_topic, ends
+
+    def _apply(
+        self,
+        progress: Progress,
+        watermark: Watermark,
+        offsets: dict[TopicPartition, int],
+        collapsed: dict[str, Collapsed],
+        notices: list[Notice],
+        now_ms: int,
+    ) -> None:
+        try:
+            self._writer.apply(progress, watermark, offsets=offsets, tables=collapsed, notices=notices, now_ms=now_ms)
+        except (Superseded, Unknown):
+            self._progress = None
+            raise
+        self._transport.commit_group(self._settings.group, offsets)
