@@ -23,6 +23,8 @@ from schemas.ports import TopicSettings
 
 FORMAT = 1
 _POLL_S = 0.002
+_DELETE_RETENTION_MS = 7 * 24 * 3600 * 1000
+"""As long as the replay window: a replay that starts at its far end still meets the tombstone."""
 _DDL = (
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS topics(id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, uuid TEXT NOT NULL, "
@@ -117,9 +119,7 @@ class LocalLog:
                 part = message.partition if message.partition is not None else partition_of(message.key, partitions)
                 where = (topic, part)
                 if where not in next_offset:
-                    next_offset[where] = self._db.execute(
-                        "SELECT next FROM ends WHERE topic = ? AND part = ?", where
-                    ).fetchone()[0]
+                    next_offset[where] = self._next(message.topic, where)
                 offset = next_offset[where]
                 next_offset[where] = offset + 1
                 headers = _pack(message.headers) if message.headers else None
@@ -132,6 +132,12 @@ class LocalLog:
             )
         return placed
 
+    def _next(self, name: str, where: tuple[int, int]) -> int:
+        row = self._db.execute("SELECT next FROM ends WHERE topic = ? AND part = ?", where).fetchone()
+        if row is None:
+            raise Failed(Code.TOPIC_MISMATCH, f"topic {name} has no partition {where[1]}", hint="check the partitions")
+        return int(row[0])
+
     def ends(self, topics: Iterable[str]) -> dict[str, dict[int, int]]:
         return self._bounds(topics, "next")
 
@@ -140,7 +146,7 @@ class LocalLog:
 
     def _bounds(self, topics: Iterable[str], column: str) -> dict[str, dict[int, int]]:
         result: dict[str, dict[int, int]] = {}
-        with self._translated():
+        with self._translated(), self._view():
             for name in topics:
                 topic = self._topic(name)[0]
                 result[name] = dict(
@@ -163,7 +169,10 @@ class LocalLog:
                 seen = self._db.execute("PRAGMA data_version").fetchone()[0]
                 if seen != version:
                     version = seen
-                    fetched = self._fetch_now(wanted, max_messages, max_bytes)
+                    # One view for the messages and the ends: an end read later than the messages would step over
+                    # what was appended between the two (test_append_between_messages_and_end).
+                    with self._view():
+                        fetched = self._fetch_now(wanted, max_messages, max_bytes)
                     if fetched.messages or timeout_s <= 0:
                         return fetched
             if time.monotonic() >= deadline:
@@ -220,6 +229,55 @@ class LocalLog:
             rows = self._db.execute("SELECT topic, part, offs FROM groups WHERE name = ?", (group,)).fetchall()
         return {TopicPartition(topic, part): offset for topic, part, offset in rows if topic in names}
 
+    def size_bytes(self) -> int:
+        """Bytes of the file and its `-wal` together, for the size bound that the operator sets."""
+        return sum(Path(name).stat().st_size for name in (self._path, f"{self._path}-wal") if Path(name).exists())
+
+    def compact(self, now_ms: int, *, delete_retention_ms: int = _DELETE_RETENTION_MS, batch_rows: int = 1000) -> int:
+        """Take out what a compacted topic need not keep; returns the messages removed. Offsets never move.
+
+        Kept: every message younger than the topic's lag, the last older one of every key, messages without a key, and
+        a last tombstone until `delete_retention_ms` after the lag. May be called twice; a crash leaves it half done,
+        which is as good as a smaller compaction.
+        """
+        with self._translated():
+            parts = self._db.execute(
+                "SELECT t.name, e.topic, e.part, e.next FROM ends e JOIN topics t ON t.id = e.topic"
+            ).fetchall()
+        removed = 0
+        for name, topic, part, end in parts:
+            settings = self._topic(name)[2]
+            if settings.compacted:
+                old_ms = now_ms - settings.min_compaction_lag_ms
+                removed += self._compact_part((topic, part, end), old_ms, old_ms - delete_retention_ms, batch_rows)
+        return removed
+
+    def _compact_part(self, where: tuple[int, int, int], old_ms: int, dead_ms: int, batch_rows: int) -> int:
+        with self._translated():
+            # The horizon is the first young offset, not "every old time stamp": a clock that stepped back must not
+            # let a later message be judged before an earlier one.
+            horizon = self._db.execute(
+                "SELECT coalesce(min(offs), ?3) FROM messages WHERE topic = ?1 AND part = ?2 AND ts > ?4",
+                (*where, old_ms),
+            ).fetchone()[0]
+            self._db.execute("DROP TABLE IF EXISTS temp.gone")
+            # In offset order: a tombstone goes only after (or with) everything of its key that lies before it.
+            self._db.execute(
+                "CREATE TEMP TABLE gone AS SELECT offs FROM (SELECT offs, ts, value, max(offs) OVER (PARTITION BY key) "
+                "AS last FROM messages WHERE topic = ?1 AND part = ?2 AND offs < ?3 AND key IS NOT NULL) "
+                "WHERE offs < last OR (value IS NULL AND ts <= ?4) ORDER BY offs",
+                (where[0], where[1], horizon, dead_ms),
+            )
+            gone = [row[0] for row in self._db.execute("SELECT count(*) FROM temp.gone")][0]
+        for start in range(1, gone + 1, batch_rows):
+            with self._write():
+                self._db.execute(
+                    "DELETE FROM messages WHERE topic = ? AND part = ? AND offs IN "
+                    "(SELECT offs FROM temp.gone WHERE rowid BETWEEN ? AND ?)",
+                    (where[0], where[1], start, start + batch_rows - 1),
+                )
+        return int(gone)
+
     def close(self) -> None:
         self._db.close()
 
@@ -232,6 +290,16 @@ class LocalLog:
             compacted, lag_ms, limit = json.loads(row[2])
             found = self._topics[name] = (row[0], row[1], TopicSettings(row[1], compacted, lag_ms, limit))
         return found
+
+    @contextmanager
+    def _view(self) -> Iterator[None]:
+        """One read transaction: every statement in the block sees the same commits."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
     @contextmanager
     def _write(self) -> Iterator[None]:
@@ -262,7 +330,7 @@ def _translate(error: sqlite3.Error, path: str) -> TailraceError:
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Transient(Code.STREAM_BUSY, message, hint="another process writes to the stream; it is tried again")
     if code == sqlite3.SQLITE_FULL:
-        return Transient(Code.STREAM_FULL, message, hint="free space on this disk; it is tried again")
+        return Failed(Code.STREAM_FULL, message, hint="free space on this disk, then start again: nothing is lost")
     return Failed(Code.STREAM_IO, message, hint="check the disk and the permissions of the stream file")
 
 

@@ -1,0 +1,93 @@
+"""One suite over every transport: offsets, bounds, order and errors are the same wherever the stream lives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.locallog import LocalLog
+from schemas.change import Message, TopicPartition
+from schemas.errors import Code, Failed, Refusal
+from schemas.ports import TopicSettings, Transport
+from tests.fakes.transport import FakeTransport
+
+T0 = TopicPartition("t", 0)
+
+
+@pytest.fixture(params=["fake", "local"])
+def transport(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Transport]:
+    made: Transport = FakeTransport() if request.param == "fake" else LocalLog(tmp_path / "stream.db")
+    made.create_topics({"t": TopicSettings(partitions=1, max_message_bytes=1000), "wide": TopicSettings(partitions=4)})
+    yield made
+    made.close()
+
+
+def _numbered(count: int) -> list[Message]:
+    return [Message("t", b"k%d" % at, b"v%d" % at) for at in range(count)]
+
+
+def test_offsets_start_at_zero_without_gaps(transport: Transport) -> None:
+    assert [(0, 0), (0, 1), (0, 2)] == transport.send(_numbered(3))
+    assert [(0, 3)] == transport.send(_numbered(1))
+    assert {"t": {0: 4}} == transport.ends(["t"])
+    assert {"t": {0: 0}} == transport.begins(["t"])
+
+
+def test_fetch_keeps_order_content_and_headers(transport: Transport) -> None:
+    headers = (("op", b"d"), ("seq", b"\x00\xff"))
+    transport.send([Message("t", b"k", None, headers), Message("t", None, b"", ())])
+    first, second = transport.fetch({T0: (0, None)}).messages
+    assert (b"k", None, headers, 0) == (first.key, first.value, tuple(first.headers), first.offset)
+    assert (None, b"", ()) == (second.key, second.value, tuple(second.headers))
+
+
+def test_fetch_stops_at_its_bounds_and_says_where_to_go_on(transport: Transport) -> None:
+    transport.send(_numbered(10))
+    by_end = transport.fetch({T0: (2, 5)})
+    assert ([2, 3, 4], {T0: 5}) == ([one.offset for one in by_end.messages], dict(by_end.next))
+    by_count = transport.fetch({T0: (2, None)}, max_messages=3)
+    assert ([2, 3, 4], {T0: 5}) == ([one.offset for one in by_count.messages], dict(by_count.next))
+    by_bytes = transport.fetch({T0: (2, None)}, max_bytes=1)
+    assert ([2], {T0: 3}) == ([one.offset for one in by_bytes.messages], dict(by_bytes.next))
+
+
+def test_an_end_that_is_not_written_yet_is_not_stepped_over(transport: Transport) -> None:
+    transport.send(_numbered(2))
+    assert {T0: 2} == dict(transport.fetch({T0: (0, 9)}).next)
+
+
+def test_equal_keys_share_a_partition(transport: Transport) -> None:
+    placed = transport.send([Message("wide", b"k%d" % (at % 20), b"") for at in range(100)])
+    assert [part for part, _ in placed[:20]] * 5 == [part for part, _ in placed]
+    assert {0, 1, 2, 3} == {part for part, _ in placed}
+
+
+def test_too_large_sends_nothing(transport: Transport) -> None:
+    with pytest.raises(Failed) as caught:
+        transport.send([*_numbered(1), Message("t", b"", b"x" * 1001)])
+    assert Code.RECORD_TOO_LARGE == caught.value.code
+    assert {"t": {0: 0}} == transport.ends(["t"])
+
+
+def test_a_missing_topic_is_named(transport: Transport) -> None:
+    with pytest.raises(Failed) as caught:
+        transport.ends(["nosuch"])
+    assert Code.TOPIC_MISSING == caught.value.code
+
+
+def test_create_is_idempotent_and_never_changes_the_partition_count(transport: Transport) -> None:
+    before = transport.topic_id("t")
+    transport.create_topics({"t": TopicSettings(partitions=1)})
+    assert before == transport.topic_id("t")
+    with pytest.raises(Refusal):
+        transport.create_topics({"t": TopicSettings(partitions=2)})
+    assert {"t": 1} == dict(transport.topics("t"))
+
+
+def test_group_offsets_come_back(transport: Transport) -> None:
+    transport.commit_group("g", {T0: 7})
+    transport.commit_group("g", {T0: 8})
+    assert {T0: 8} == transport.committed("g", ["t"])
+    assert {} == transport.committed("g", ["wide"])
