@@ -84,7 +84,10 @@ def _source_panel(name: str, source: Mapping[str, Any]) -> Panel:
     lag = source["lag_changes"]
     head.add_row(
         Text(source["phase"], style="bold"),
-        Text(f"lag {number(lag)} changes / {number(source['lag_seconds'], unit=' s')}", style="green" if lag == 0 else "yellow"),
+        Text(
+            f"lag {number(lag)} changes / {number(source['lag_seconds'], unit=' s')}",
+            style="green" if lag == 0 else "yellow",
+        ),
         f"head {number(source['head_seq'])}",
         f"applied {number(source['applied_seq'])}",
         f"log {size(source['log_bytes'])}",

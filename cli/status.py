@@ -169,7 +169,9 @@ def _reasons(name: str, source: SourceFigures, target: TargetFigures, lag_change
             if table.state not in (TableState.FOLLOWING, TableState.GONE)
         ]
         if open_tables:
-            reasons.append(f"{name}: {len(open_tables)} tables are still being copied ({', '.join(sorted(open_tables)[:5])})")
+            reasons.append(
+                f"{name}: {len(open_tables)} tables are still being copied ({', '.join(sorted(open_tables)[:5])})"
+            )
         if not target.progress.consistent:
             reasons.append(f"{name}: the target is not consistent yet")
     if lag_changes is None:

@@ -31,8 +31,9 @@ def evolve(current: TablePlan, incoming: TablePlan, *, drop_missing: bool = Fals
     Args:
         drop_missing: columns that `incoming` no longer has are dropped (a resync); in the stream they stay.
     """
-    have = {column.name: column for column in current.columns}
-    want = {column.name: column for column in incoming.columns}
+    # The target's own names decide: SQLite renames Name to NAME and the folded column stays the same.
+    have = {column.target: column for column in current.columns}
+    want = {column.target: column for column in incoming.columns}
     table = full_name(current)
     statements: list[str] = []
     columns: list[ColumnPlan] = []
@@ -45,12 +46,12 @@ def evolve(current: TablePlan, incoming: TablePlan, *, drop_missing: bool = Fals
             columns.append(added)
             continue
         joined = join(old.codec, column.codec)
-        merged = replace(old, codec=joined, pg_type=codec(joined).pg_type, not_null=old.not_null and column.not_null)
-        if old.not_null and not merged.not_null and name not in current.key:
+        merged = replace(column, codec=joined, pg_type=codec(joined).pg_type, not_null=old.not_null and column.not_null)
+        if old.not_null and not merged.not_null and name not in current.target_key:
             statements.append(f"ALTER TABLE {table} ALTER COLUMN {quote(old.target)} DROP NOT NULL")
         if joined != old.codec:
             statements += _retype(table, current, old, merged)
-            key_replaced |= name in current.key
+            key_replaced |= name in current.target_key
         columns.append(merged)
     for name, old in have.items():
         if name in want:
@@ -74,9 +75,9 @@ def primary_key(plan: TablePlan) -> str:
 
 def covers(current: TablePlan, incoming: TablePlan) -> bool:
     """Can every record of `incoming` be written into a table of `current` as it is?"""
-    have = {column.name: column for column in current.columns}
+    have = {column.target: column for column in current.columns}
     return all(
-        column.name in have and join(have[column.name].codec, column.codec) == have[column.name].codec
+        column.target in have and join(have[column.target].codec, column.codec) == have[column.target].codec
         for column in incoming.columns
     )
 

@@ -235,6 +235,8 @@ class SourceReader(Protocol):
         """Rows in key order after `after` (None: from the start, rowids below zero included)."""
         ...
 
+    def count(self, table: Table) -> int: ...
+
 
 class Clock(Protocol):
     def now_ms(self) -> int:

@@ -210,11 +210,11 @@ class PostgresTarget:
         self, plan: TablePlan, codec: RowCodec, schema_id: int, payloads: list[bytes]
     ) -> list[tuple[Any, ...]]:
         source = self._row_codec(schema_id)
-        same = [(c.name, c.codec) for c in source.plan.columns] == [(c.name, c.codec) for c in plan.columns]
+        same = [(c.target, c.codec) for c in source.plan.columns] == [(c.target, c.codec) for c in plan.columns]
         if same:
             return source.payloads_to_pg(payloads)
-        names = [column.name for column in source.plan.columns]
-        places = [names.index(column.name) if column.name in names else None for column in plan.columns]
+        names = [column.target for column in source.plan.columns]
+        places = [names.index(column.target) if column.target in names else None for column in plan.columns]
         rows = [tuple([None if at is None else row[at] for at in places]) for row in source.decode_rows(payloads)]
         return codec.rows_to_pg(rows)
 

