@@ -8,7 +8,6 @@ Messages of one partition lie together in the primary key, so that a fetch is on
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import time
 import uuid
@@ -48,7 +47,7 @@ class LocalLog:
         with self._translated():
             self._db = sqlite3.connect(self._path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
             if fresh:
-                os.chmod(self._path, 0o600)
+                Path(self._path).chmod(0o600)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA wal_autocheckpoint=4000")
@@ -268,7 +267,7 @@ class LocalLog:
                 "WHERE offs < last OR (value IS NULL AND ts <= ?4) ORDER BY offs",
                 (where[0], where[1], horizon, dead_ms),
             )
-            gone = [row[0] for row in self._db.execute("SELECT count(*) FROM temp.gone")][0]
+            gone = self._db.execute("SELECT count(*) FROM temp.gone").fetchone()[0]
         for start in range(1, gone + 1, batch_rows):
             with self._write():
                 self._db.execute(

@@ -29,10 +29,10 @@ def _numbered(count: int) -> list[Message]:
 
 
 def test_offsets_start_at_zero_without_gaps(transport: Transport) -> None:
-    assert [(0, 0), (0, 1), (0, 2)] == transport.send(_numbered(3))
-    assert [(0, 3)] == transport.send(_numbered(1))
-    assert {"t": {0: 4}} == transport.ends(["t"])
-    assert {"t": {0: 0}} == transport.begins(["t"])
+    assert transport.send(_numbered(3)) == [(0, 0), (0, 1), (0, 2)]
+    assert transport.send(_numbered(1)) == [(0, 3)]
+    assert transport.ends(["t"]) == {"t": {0: 4}}
+    assert transport.begins(["t"]) == {"t": {0: 0}}
 
 
 def test_fetch_keeps_order_content_and_headers(transport: Transport) -> None:
@@ -40,22 +40,22 @@ def test_fetch_keeps_order_content_and_headers(transport: Transport) -> None:
     transport.send([Message("t", b"k", None, headers), Message("t", None, b"", ())])
     first, second = transport.fetch({T0: (0, None)}).messages
     assert (b"k", None, headers, 0) == (first.key, first.value, tuple(first.headers), first.offset)
-    assert (None, b"", ()) == (second.key, second.value, tuple(second.headers))
+    assert (second.key, second.value, tuple(second.headers)) == (None, b"", ())
 
 
 def test_fetch_stops_at_its_bounds_and_says_where_to_go_on(transport: Transport) -> None:
     transport.send(_numbered(10))
     by_end = transport.fetch({T0: (2, 5)})
-    assert ([2, 3, 4], {T0: 5}) == ([one.offset for one in by_end.messages], dict(by_end.next))
+    assert ([one.offset for one in by_end.messages], dict(by_end.next)) == ([2, 3, 4], {T0: 5})
     by_count = transport.fetch({T0: (2, None)}, max_messages=3)
-    assert ([2, 3, 4], {T0: 5}) == ([one.offset for one in by_count.messages], dict(by_count.next))
+    assert ([one.offset for one in by_count.messages], dict(by_count.next)) == ([2, 3, 4], {T0: 5})
     by_bytes = transport.fetch({T0: (2, None)}, max_bytes=1)
-    assert ([2], {T0: 3}) == ([one.offset for one in by_bytes.messages], dict(by_bytes.next))
+    assert ([one.offset for one in by_bytes.messages], dict(by_bytes.next)) == ([2], {T0: 3})
 
 
 def test_an_end_that_is_not_written_yet_is_not_stepped_over(transport: Transport) -> None:
     transport.send(_numbered(2))
-    assert {T0: 2} == dict(transport.fetch({T0: (0, 9)}).next)
+    assert dict(transport.fetch({T0: (0, 9)}).next) == {T0: 2}
 
 
 def test_equal_keys_share_a_partition(transport: Transport) -> None:
@@ -67,14 +67,14 @@ def test_equal_keys_share_a_partition(transport: Transport) -> None:
 def test_too_large_sends_nothing(transport: Transport) -> None:
     with pytest.raises(Failed) as caught:
         transport.send([*_numbered(1), Message("t", b"", b"x" * 1001)])
-    assert Code.RECORD_TOO_LARGE == caught.value.code
-    assert {"t": {0: 0}} == transport.ends(["t"])
+    assert caught.value.code == Code.RECORD_TOO_LARGE
+    assert transport.ends(["t"]) == {"t": {0: 0}}
 
 
 def test_a_missing_topic_is_named(transport: Transport) -> None:
     with pytest.raises(Failed) as caught:
         transport.ends(["nosuch"])
-    assert Code.TOPIC_MISSING == caught.value.code
+    assert caught.value.code == Code.TOPIC_MISSING
 
 
 def test_create_is_idempotent_and_never_changes_the_partition_count(transport: Transport) -> None:
@@ -83,11 +83,11 @@ def test_create_is_idempotent_and_never_changes_the_partition_count(transport: T
     assert before == transport.topic_id("t")
     with pytest.raises(Refusal):
         transport.create_topics({"t": TopicSettings(partitions=2)})
-    assert {"t": 1} == dict(transport.topics("t"))
+    assert dict(transport.topics("t")) == {"t": 1}
 
 
 def test_group_offsets_come_back(transport: Transport) -> None:
     transport.commit_group("g", {T0: 7})
     transport.commit_group("g", {T0: 8})
-    assert {T0: 8} == transport.committed("g", ["t"])
-    assert {} == transport.committed("g", ["wide"])
+    assert transport.committed("g", ["t"]) == {T0: 8}
+    assert transport.committed("g", ["wide"]) == {}
