@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from schemas.change import Fetched, Message, Stored, TopicPartition
@@ -333,9 +334,11 @@ def _translate(error: sqlite3.Error, path: str) -> TailraceError:
     return Failed(Code.STREAM_IO, message, hint="check the disk and the permissions of the stream file")
 
 
-def _pack(headers: Sequence[tuple[str, bytes]]) -> bytes:
+@lru_cache(maxsize=1024)  # one batch repeats a few header sets
+def _pack(headers: tuple[tuple[str, bytes], ...]) -> bytes:
     return json.dumps([[name, value.decode("latin-1")] for name, value in headers], separators=(",", ":")).encode()
 
 
+@lru_cache(maxsize=1024)
 def _unpack(raw: bytes) -> tuple[tuple[str, bytes], ...]:
     return tuple((name, value.encode("latin-1")) for name, value in json.loads(raw))
