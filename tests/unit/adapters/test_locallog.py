@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,3 +120,35 @@ def test_a_file_that_is_no_database_fails(tmp_path: Path) -> None:
     (tmp_path / "bad.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(Failed):
         LocalLog(tmp_path / "bad.db")
+
+
+def test_a_waiting_reader_wakes_for_another_connection(log: LocalLog, tmp_path: Path) -> None:
+    def write() -> None:
+        other = LocalLog(tmp_path / "stream.db")
+        _send(other, (b"a", b"1"))
+        other.close()
+
+    writer = threading.Timer(0.05, write)
+    writer.start()
+    fetched = log.fetch({T0: (0, None)}, timeout_s=5.0)
+    writer.join()
+    assert [one.offset for one in fetched.messages] == [0]
+
+
+def test_two_writers_share_one_partition_without_gaps(tmp_path: Path, log: LocalLog) -> None:
+    placed: list[int] = []
+
+    def write() -> None:
+        other = LocalLog(tmp_path / "stream.db")
+        for _ in range(20):
+            placed.extend(offset for _, offset in other.send([Message("t", b"k", b"v")] * 5))
+        other.close()
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert sorted(placed) == list(range(200))
+    assert _offsets(log) == list(range(200))
+    assert log.size_bytes() > 0
