@@ -1,0 +1,57 @@
+"""Do: events with a stable action name, as lines that carry the level word, to files and to the terminal.
+
+Invariant: an event's text comes from our own errors and names, never from row values or connection strings; passwords in
+URLs are masked once more here, where everything passes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+_PASSWORD = re.compile(r"(://[^:/@\s]+:)[^@\s]+@")
+
+
+def masked(text: str) -> str:
+    return _PASSWORD.sub(r"\1***@", text)
+
+
+class Telemetry:
+    """Writes events of one process. `folder` None: only the terminal.
+
+    `migration.log` has every event, `error.log` those of level error.
+    """
+
+    def __init__(
+        self, process: str, *, folder: Path | None = None, terminal: bool = True, as_json: bool = False
+    ) -> None:
+        self._process = process
+        self._folder = folder
+        self._terminal = terminal
+        self._json = as_json
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def event(self, action: str, text: str, *, level: str = "info", **context: object) -> None:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() // 1_000_000 % 1000:03d}Z"
+        text = masked(text.replace("\n", " | "))
+        if self._json:
+            line = json.dumps(
+                {"at": stamp, "level": level, "process": self._process, "action": action, "text": text, **context},
+                default=str,
+            )
+        else:
+            line = f"{stamp} {level.upper()} {self._process} {action}: {text}"
+        if self._terminal:
+            print(line, file=sys.stderr, flush=True)
+        if self._folder is not None:
+            for name in ("migration.log", *(("error.log",) if level == "error" else ())):
+                with (self._folder / name).open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+
+    def say(self, action: str, text: str) -> None:
+        """The two-argument form that steppers take."""
+        self.event(action, text)
