@@ -210,10 +210,8 @@ class LocalLog:
                     break
             if not full and count < room:
                 # The range was read to its end: go on over what compaction took out at its tail.
-                known = self._db.execute(
-                    "SELECT next FROM ends WHERE topic = ? AND part = ?", (topic, where.partition)
-                ).fetchone()[0]
-                positions[where] = max(positions[where], min(known, end) if end is not None else positions[where])
+                known = self._next(where.topic, (topic, where.partition))
+                positions[where] = max(positions[where], known if end is None else min(known, end))
         return Fetched(messages, positions)
 
     def commit_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:

@@ -57,6 +57,15 @@ def test_a_tombstone_outlives_its_key_by_the_retention(log: LocalLog) -> None:
     assert _offsets(log) == [2]
 
 
+def test_an_unbounded_fetch_passes_a_compacted_tail_and_names_a_wrong_partition(log: LocalLog) -> None:
+    _send(log, (b"b", b"1"), (b"a", None))
+    log.compact(LATER_MS)
+    assert _offsets(log) == [0]
+    assert log.fetch({T0: (0, None)}).next == {T0: 2}
+    with pytest.raises(Failed):
+        log.fetch({TopicPartition("t", 9): (0, None)})
+
+
 def test_a_topic_that_is_not_compacted_keeps_all(log: LocalLog) -> None:
     _send(log, (b"a", b"1"), (b"a", b"2"), topic="whole")
     assert log.compact(LATER_MS) == 0
