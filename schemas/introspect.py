@@ -52,8 +52,9 @@ def fingerprint(db: Sqlite) -> str:
     digest = hashlib.sha256()
     rows = db.rows(
         "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master WHERE substr(name, 1, 10) <> ? "
-        "ORDER BY type, name",
-        (OWN_PREFIX,),
+        # The index of our meta table's key is called sqlite_autoindex_..: only its table's name tells that it is ours.
+        "AND substr(tbl_name, 1, 10) <> ? ORDER BY type, name",
+        (OWN_PREFIX, OWN_PREFIX),
     )
     for row in rows:
         digest.update("\x00".join(map(str, row)).encode("utf-8", "surrogatepass") + b"\x01")
