@@ -1,0 +1,40 @@
+"""Do: an exclusive lock on a file of its own, with the holder's pid in it; freed by the kernel when the holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from schemas.errors import Code, Refusal
+
+
+class FileLock:
+    """Held from `take` until `release` or the end of the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def take(self, *, source: str) -> None:
+        """Raises Refusal(CAPTURE_LOCKED) naming the pid that holds it."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise Refusal(
+                Code.CAPTURE_LOCKED,
+                f"another capture already tails this database (pid {holder})",
+                source=source,
+                hint=f"stop process {holder} first",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

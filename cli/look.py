@@ -1,0 +1,95 @@
+"""Do: one look at each source and at the target, for `status`, `lag` and the live view."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from adapters.postgres import Postgres
+from adapters.sqlite import SqliteDatabase
+from capture.sqlite_triggers import LOG, META
+from cli.status import SourceFigures, SourceStatus, TargetFigures, source_status, whole_status
+from cli.wiring import open_target
+from ops.clock import SystemClock
+from ops.config import Config
+from schemas.errors import TailraceError
+from sink.progress import prepared, read_progress
+
+
+class Looker:
+    """Keeps its connections between looks; every look is three short reads a source."""
+
+    def __init__(self, config: Config, sources: Sequence[str]) -> None:
+        self._config = config
+        self._names = list(sources)
+        self._files: dict[str, SqliteDatabase] = {}
+        self._target: Postgres | None = None
+        self._clock = SystemClock()
+
+    def look(self) -> dict[str, Any]:
+        statuses = [self._one(name) for name in self._names]
+        return whole_status(statuses, max_lag_changes=self._config.limits.max_lag_changes)
+
+    def _one(self, name: str) -> SourceStatus:
+        # The target first: its applied seq is then never newer than the head it is compared with.
+        target = self._target_figures(name)
+        applied = target.progress.applied if target.progress else 0
+        return source_status(name, self._source_figures(name, applied), target, now_ms=self._clock.now_ms())
+
+    def _source_figures(self, name: str, applied: int) -> SourceFigures:
+        try:
+            path = self._config.source_path(name)
+            db = self._files.get(name)
+            if db is None:
+                db = self._files[name] = SqliteDatabase(path, timeout_s=1.0)
+            with db.read_view():
+                if not db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (META,)):
+                    return SourceFigures(installed=False)
+                first, head = db.rows(f"SELECT min(seq), max(seq) FROM {LOG}")[0]
+                pruned = int(db.rows(f"SELECT value FROM {META} WHERE key = 'pruned_to'")[0][0])
+                oldest = db.rows(f"SELECT ts FROM {LOG} WHERE seq > ? ORDER BY seq LIMIT 1", (applied,))
+                page = db.rows("PRAGMA page_size")[0][0]
+            rows = 0 if head is None else head - first + 1
+            wal = f"{db.path}-wal"
+            return SourceFigures(
+                head=pruned if head is None else head,
+                pruned_to=pruned,
+                oldest_unapplied_ms=oldest[0][0] if oldest and pruned <= applied else None,
+                log_rows=rows,
+                # An entry takes some 30 bytes; whole pages are what the file grows by.
+                log_bytes=max(page, rows * 32) if rows else 0,
+                wal_bytes=os.stat(wal).st_size if os.path.exists(wal) else 0,  # noqa: PTH110, PTH116
+                installed=True,
+            )
+        except TailraceError as error:
+            return SourceFigures(error=str(error.message))
+
+    def _target_figures(self, name: str) -> TargetFigures:
+        try:
+            if self._target is None:
+                self._target = open_target(self._config, "status")
+            target = self._target
+            if not prepared(target):
+                return TargetFigures()
+            with target.snapshot():
+                progress = read_progress(target, name)
+                copies = target.rows(
+                    'SELECT c."table", c.rows, c.expected FROM tailrace.copies c JOIN tailrace.tables t ON '
+                    't.source = c.source AND t."table" = c."table" AND t.generation = c.generation WHERE c.source = %s',
+                    (name,),
+                )
+                quarantined = target.rows(
+                    "SELECT count(*) FROM tailrace.quarantine WHERE source = %s AND waived IS NULL", (name,)
+                )
+            return TargetFigures(
+                progress, int(quarantined[0][0]), {table: (rows, expected) for table, rows, expected in copies}
+            )
+        except TailraceError as error:
+            return TargetFigures(error=str(error.message))
+
+    def close(self) -> None:
+        for db in self._files.values():
+            db.close()
+        if self._target is not None:
+            self._target.close()

@@ -1,0 +1,137 @@
+"""Do: build concrete adapters and join the siblings; the only file that knows who implements which port.
+
+Order, and why: the source is opened before the transport, so that a wrong path is told before anything is created; the
+transport before the registry, which lives in it; the target last, since capture must be able to run while it is down.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from adapters.filelock import FileLock
+from adapters.locallog import LocalLog
+from adapters.postgres import Postgres
+from adapters.registry import TopicRegistry
+from adapters.sqlite import SqliteDatabase
+from capture.sqlite_source import SqliteSource
+from capture.tail import CaptureSettings, CaptureTail
+from ops.clock import SystemClock
+from ops.config import Config
+from ops.retry import with_retries
+from ops.telemetry import Telemetry
+from schemas.errors import Code, ConfigError
+from schemas.names import schema_topic, target_names
+from schemas.ports import Registry, TopicSettings, Transport
+from sink.tail import SinkSettings, SinkTail
+from snapshot.tail import SnapshotTail
+
+Say = Callable[[str, str], None]
+TARGET_URL_FILE = "embedded-target"
+
+
+def open_source(config: Config, name: str, *, read_only: bool = False) -> SqliteDatabase:
+    return SqliteDatabase(config.source_path(name), read_only=read_only)
+
+
+def open_transport(config: Config) -> Transport:
+    """Raises ConfigError for a transport that this installation has no adapter for."""
+    if config.transport.kind != "local":
+        raise ConfigError(
+            Code.CONFIG_INVALID,
+            f"transport.kind = {config.transport.kind!r} is not available in this version",
+            hint='set transport.kind = "local"',
+        )
+    log = LocalLog(config.path(config.transport.path))
+    names = ("create_topics", "topics", "topic_id", "send", "ends", "begins", "fetch", "commit_group", "committed")
+    return with_retries(log, names)
+
+
+def open_registry(config: Config, transport: Transport) -> Registry:
+    return with_retries(
+        TopicRegistry(transport, schema_topic(config.transport.prefix)), ("register", "schema", "known")
+    )
+
+
+def target_url(config: Config) -> str:
+    """The configured URL, or that of the embedded server which `up --embedded` runs in the run folder."""
+    if config.target_database_url:
+        return config.target_url()
+    embedded = config.path(config.run_folder) / TARGET_URL_FILE
+    if embedded.exists():
+        return embedded.read_text().strip()
+    raise ConfigError(
+        Code.CONFIG_INVALID,
+        "target_database_url is empty",
+        hint="set it; `tailrace up --embedded` uses a throw-away server instead (trials only)",
+    )
+
+
+def open_target(config: Config, purpose: str) -> Postgres:
+    return Postgres(target_url(config), application_name=f"tailrace-{purpose}", role=config.target_role or None)
+
+
+def telemetry(config: Config, process: str, *, terminal: bool) -> Telemetry:
+    return Telemetry(process, folder=config.path(config.log_folder), terminal=terminal)
+
+
+def topic_settings(config: Config) -> TopicSettings:
+    transport = config.transport
+    return TopicSettings(
+        partitions=transport.partitions,
+        min_compaction_lag_ms=transport.replay_window_s * 1000,
+        max_message_bytes=transport.max_message_bytes,
+    )
+
+
+def target_schema(config: Config, source: str) -> str:
+    names = target_names([config.target_schema(source)], preserve=config.identifiers == "preserve", what="schema")
+    return next(iter(names.values()))
+
+
+def capture_settings(config: Config, source: str) -> CaptureSettings:
+    return CaptureSettings(
+        prefix=config.transport.prefix,
+        target_schema=target_schema(config, source),
+        preserve=config.identifiers == "preserve",
+        batch_rows=config.batch_size,
+        max_row_bytes=config.limits.max_row_bytes,
+        topic=topic_settings(config),
+        wants=config.wants,
+    )
+
+
+def capture_lock(config: Config, source: str) -> FileLock:
+    """One capture per database: beside the real path, never on the database itself."""
+    return FileLock(Path(os.path.realpath(config.source_path(source)) + ".tailrace-lock"))
+
+
+def capture_of(config: Config, source: str, transport: Transport, registry: Registry, say: Say) -> CaptureTail:
+    return CaptureTail(
+        SqliteSource(open_source(config, source), source),
+        transport,
+        registry,
+        SystemClock(),
+        capture_settings(config, source),
+        say=say,
+    )
+
+
+def snapshot_of(config: Config, source: str, registry: Registry, say: Say) -> SnapshotTail:
+    reader = SqliteSource(open_source(config, source), source)
+    return SnapshotTail(reader, reader, open_target(config, f"snapshot-{source}"), registry, SystemClock(), say=say)
+
+
+def sink_of(config: Config, source: str, transport: Transport, registry: Registry, say: Say) -> SinkTail:
+    return SinkTail(
+        source,
+        open_target(config, f"sink-{source}"),
+        transport,
+        registry,
+        SystemClock(),
+        SinkSettings(config.transport.prefix),
+        owner=f"{os.getpid()}-{uuid.uuid4().hex}",
+        say=say,
+    )
