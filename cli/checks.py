@@ -1,0 +1,147 @@
+"""Do: look at everything that would go wrong later, and say each finding with its verdict: ok, warning or refused."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters.sqlite import SqliteDatabase
+from cli.wiring import open_source, open_target
+from ops.config import Config
+from schemas.errors import TailraceError
+
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"})
+SPACE_FACTOR = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One finding. `verdict`: ok, warning or refused."""
+
+    name: str
+    verdict: str
+    text: str
+    hint: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"name": self.name, "verdict": self.verdict, "text": self.text, "hint": self.hint}
+
+
+def run_checks(config: Config, *, deep: bool = False) -> list[CheckResult]:
+    """All findings, sources first; an unreachable side is a finding, not an exception."""
+    results: list[CheckResult] = []
+    for name in config.source_databases:
+        try:
+            db = open_source(config, name)
+        except TailraceError as error:
+            results.append(CheckResult(f"{name} opens", "refused", error.message, error.hint))
+            continue
+        try:
+            results += _source(name, db, deep=deep)
+        except TailraceError as error:
+            results.append(CheckResult(f"{name} reads", "refused", error.message, error.hint))
+        finally:
+            db.close()
+    results += _target(config)
+    return results
+
+
+def _source(name: str, db: SqliteDatabase, *, deep: bool) -> list[CheckResult]:
+    results = [CheckResult(f"{name} opens", "ok", f"{db.path}, SQLite {db.version} here")]
+    mode = db.rows("PRAGMA journal_mode")[0][0]
+    if mode == "wal":
+        results.append(CheckResult(f"{name} journal mode", "ok", "WAL: readers never block the writer"))
+    else:
+        text = f"{mode}: a reader blocks the writer while it reads; `up` switches to WAL (persistent)"
+        results.append(
+            CheckResult(f"{name} journal mode", "warning", text, "tailrace up --keep-journal-mode leaves it")
+        )
+    kind = _file_system(Path(db.path))
+    if kind in _NETWORK:
+        text = f"{kind} is a network file system: SQLite's locks do not hold there"
+        results.append(CheckResult(f"{name} file system", "refused", text, "move the file to a local disk"))
+    else:
+        results.append(CheckResult(f"{name} file system", "ok", kind or "local"))
+    size = Path(db.path).stat().st_size
+    free = shutil.disk_usage(Path(db.path).parent).free
+    verdict = "ok" if free >= SPACE_FACTOR * size else "warning"
+    results.append(
+        CheckResult(
+            f"{name} disk space", verdict, f"{free:,} bytes free, {SPACE_FACTOR} x {size:,} wanted (backup, log)"
+        )
+    )
+    synchronous = db.rows("PRAGMA synchronous")[0][0]
+    if synchronous == 0:
+        results.append(
+            CheckResult(f"{name} synchronous", "refused", "OFF: a power loss corrupts the file", "use NORMAL")
+        )
+    results += _integrity(name, db, deep=deep)
+    return results
+
+
+def _integrity(name: str, db: SqliteDatabase, *, deep: bool) -> list[CheckResult]:
+    if not deep:
+        return []
+    answer = [row[0] for row in db.rows("PRAGMA integrity_check(3)")]
+    results = [
+        CheckResult(f"{name} integrity", "ok", "ok")
+        if answer == ["ok"]
+        else CheckResult(f"{name} integrity", "refused", "; ".join(answer), "repair the file before moving it")
+    ]
+    orphans = db.rows("PRAGMA foreign_key_check")
+    tables = sorted({row[0] for row in orphans})
+    results.append(
+        CheckResult(f"{name} foreign keys", "ok", "no orphans")
+        if not orphans
+        else CheckResult(f"{name} foreign keys", "warning", f"{len(orphans)} orphans in {', '.join(tables)}")
+    )
+    return results
+
+
+def _file_system(path: Path) -> str:
+    """Type of the file system that holds the path, empty where the system does not tell."""
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return ""
+    best, kind = "", ""
+    for line in mounts.read_text().splitlines():
+        parts = line.split()
+        point = parts[1].replace("\\040", " ")
+        if str(path).startswith(point.rstrip("/") + "/") and len(point) > len(best):
+            best, kind = point, parts[2]
+    return kind
+
+
+def _target(config: Config) -> list[CheckResult]:
+    try:
+        target = open_target(config, "check")
+    except TailraceError as error:
+        return [CheckResult("target", "refused", error.message, error.hint)]
+    try:
+        version = target.server_version
+        results = [CheckResult("target connects", "ok", f"PostgreSQL {version // 10000}.{version % 10000}")]
+        if version < 120000:
+            results.append(CheckResult("target version", "refused", "PostgreSQL 12 or newer is needed", "upgrade"))
+        target.refuse_pooler()
+        encoding = target.rows("SHOW server_encoding")[0][0]
+        if encoding != "UTF8":
+            results.append(CheckResult("target encoding", "refused", f"{encoding}: UTF8 is needed", "createdb -E UTF8"))
+        may_create = target.rows("SELECT has_database_privilege(current_database(), 'CREATE')")[0][0]
+        prepared = target.rows("SELECT to_regnamespace('tailrace') IS NOT NULL")[0][0]
+        if not may_create and not prepared:
+            text = "the role may not create schemas, and schema tailrace is not there"
+            results.append(
+                CheckResult("target permission", "refused", text, "run what `tailrace plan --grants` prints")
+            )
+        else:
+            results.append(CheckResult("target permission", "ok", "the role can create what is needed"))
+        if target.rows("SELECT rolsuper FROM pg_roles WHERE rolname = session_user")[0][0]:
+            text = "the role is a superuser: more than is needed"
+            results.append(CheckResult("target role", "warning", text, "see tailrace plan --grants"))
+        return results
+    except TailraceError as error:
+        return [CheckResult("target connects", "refused", error.message, error.hint)]
+    finally:
+        target.close()

@@ -1,0 +1,162 @@
+"""Do: read the sources and derive the plan, as a document, as lines and as SQL; by the same code that `up` uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from capture.sqlite_triggers import log_statements, trigger_statements
+from cli.wiring import open_source, target_schema
+from ops.config import Config
+from schemas.bookkeeping import statements as bookkeeping
+from schemas.ddl import create_table, grants, indexes
+from schemas.introspect import introspect
+from schemas.model import Database, KeyKind, Table
+from schemas.names import target_names
+from schemas.plan import TablePlan, build_table_plan
+from schemas.profile import profile_table
+
+
+def plans_of(config: Config, source: str) -> tuple[Database, dict[str, TablePlan], dict[str, int]]:
+    """(database, plan by table, rows by table), in one view of the source."""
+    db = open_source(config, source)
+    preserve = config.identifiers == "preserve"
+    try:
+        with db.read_view():
+            database = introspect(db)
+            tables = [table for table in database.tables.values() if replicable(config, table)]
+            names = target_names([table.name for table in tables], preserve=preserve, what="table")
+            plans, rows = {}, {}
+            for table in tables:
+                profile = profile_table(db, table)
+                rows[table.name] = profile.rows
+                plans[table.name] = build_table_plan(
+                    table,
+                    profile,
+                    source=source,
+                    prefix=config.transport.prefix,
+                    target_schema=target_schema(config, source),
+                    preserve=preserve,
+                    target_table=names[table.name],
+                )
+    finally:
+        db.close()
+    return database, plans, rows
+
+
+def replicable(config: Config, table: Table) -> bool:
+    return config.wants(table.name) and table.key.kind is not KeyKind.WHOLE_ROW
+
+
+def plan_document(config: Config, sources: Sequence[str]) -> dict[str, Any]:
+    """`plan --json`."""
+    result: dict[str, Any] = {}
+    for source in sources:
+        database, plans, rows = plans_of(config, source)
+        tables = [
+            {
+                "table": name,
+                "target": f"{plan.target_schema}.{plan.target_table}",
+                "rows": rows[name],
+                "key": list(plan.key),
+                "key_reason": database.tables[name].key.reason,
+                "columns": [
+                    {"column": c.name, "declared": c.declared, "type": c.pg_type, "codec": c.codec, "why": c.why}
+                    for c in plan.columns
+                ],
+            }
+            for name, plan in plans.items()
+        ]
+        result[source] = {"tables": tables, "objects": _objects(config, database, plans)}
+    return {"sources": result}
+
+
+def _objects(config: Config, database: Database, plans: dict[str, TablePlan]) -> list[dict[str, str]]:
+    """Every thing of the schema that is not a column, with what becomes of it."""
+    found: list[dict[str, str]] = []
+
+    def say(table: str, name: str, kind: str, verdict: str, reason: str) -> None:
+        found.append({"table": table, "name": name, "kind": kind, "verdict": verdict, "reason": reason})
+
+    for name, table in database.tables.items():
+        if name not in plans:
+            why = "excluded by the configuration" if not config.wants(name) else table.key.reason
+            say(name, name, "table", "reported" if not config.wants(name) else "refused", why)
+            continue
+        for one in indexes(table, plans[name]):
+            say(name, one.name, "index", one.verdict, one.reason)
+        for at, key in enumerate(table.foreign_keys):
+            say(
+                name, f"fk{at} -> {key.parent}", "foreign key", "reported", "created at the switch, not while following"
+            )
+        for check in table.checks:
+            say(name, check[:60], "check", "reported", "the source enforces it; not yet translated")
+        for column in table.columns:
+            if column.is_generated:
+                say(name, column.name, "generated column", "translated", "its values are carried in a plain column")
+            if column.default is not None:
+                say(name, column.name, "default", "reported", f"DEFAULT {column.default[:60]} is not yet translated")
+        if table.autoincrement:
+            say(name, name, "autoincrement", "reported", "a sequence is made at the switch")
+    notes = {
+        "view": "not created on the target: views read through the application's own SQL",
+        "trigger": "application triggers rest on the target: their effects arrive as rows",
+        "virtual": "a virtual table has no counterpart; full-text search: tsvector",
+        "shadow": "storage of a virtual table",
+    }
+    for one in database.objects:
+        say(one.table, one.name, one.kind, "reported", notes[one.kind])
+    return found
+
+
+def plan_lines(document: dict[str, Any]) -> list[str]:
+    lines = []
+    for source, part in document["sources"].items():
+        lines.append(f"source {source}: {len(part['tables'])} tables, {sum(t['rows'] for t in part['tables']):,} rows")
+        for table in part["tables"]:
+            lines.append(
+                f"  {table['table']} -> {table['target']}: {table['rows']:,} rows, key ({', '.join(table['key'])}), "
+                f"{table['key_reason']}"
+            )
+            lines += [
+                f"    {c['column']} {c['declared'] or '(no type)'} -> {c['type']}: {c['why']}" for c in table["columns"]
+            ]
+        verdicts: dict[str, int] = {}
+        for one in part["objects"]:
+            verdicts[one["verdict"]] = verdicts.get(one["verdict"], 0) + 1
+        lines.append(f"  objects: {', '.join(f'{count} {verdict}' for verdict, count in sorted(verdicts.items()))}")
+        lines += [
+            f"    {one['verdict']}: {one['kind']} {one['name']} on {one['table']}"
+            + (f" ({one['reason']})" if one["reason"] else "")
+            for one in part["objects"]
+            if one["verdict"] != "carried"
+        ]
+    return lines
+
+
+def plan_sql(config: Config, sources: Sequence[str]) -> list[str]:
+    texts = [*bookkeeping()]
+    for source in sources:
+        database, plans, _ = plans_of(config, source)
+        texts.append(f'CREATE SCHEMA IF NOT EXISTS "{target_schema(config, source)}"')
+        for plan in plans.values():
+            texts += create_table(plan, sink_role="tailrace_sink")
+        for name, plan in plans.items():
+            texts += [one.sql for one in indexes(database.tables[name], plan) if one.sql]
+        width = max([len(plan.key) for plan in plans.values()], default=1)
+        texts.append(f"-- in {config.source_path(source).name}, the SQLite side")
+        texts += log_statements(width)
+        for number, name in enumerate(plans, 1):
+            texts += trigger_statements(database.tables[name], number)
+    return texts
+
+
+def grants_sql(config: Config) -> list[str]:
+    schemas = [target_schema(config, source) for source in config.source_databases]
+    return grants(
+        schemas,
+        owner=config.target_role or "tailrace_owner",
+        sink="tailrace_sink",
+        application="tailrace_app",
+        read_only="tailrace_readonly",
+    )

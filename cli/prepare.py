@@ -1,0 +1,90 @@
+"""Do: the verbs init, check and plan, which change nothing but the file they write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli.checks import run_checks
+from cli.options import as_json, chosen_sources, config_of, emit
+from cli.planning import grants_sql, plan_document, plan_lines, plan_sql
+from ops.config import sample
+from schemas.errors import Code, ConfigError, Failed, Refusal
+
+
+def _source_name(path: Path, taken: dict[str, str]) -> str:
+    stem = "".join(c if c.isalnum() else "_" for c in path.stem.lower()).strip("_") or "source"
+    name, at = stem, 2
+    while name in taken:
+        name, at = f"{stem}_{at}", at + 1
+    return name
+
+
+@click.command("init")
+@click.argument("databases", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="Default: the -c file.")
+@click.option("--target", default="", help="PostgreSQL URL without a password.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@click.pass_context
+def init_command(
+    ctx: click.Context, databases: tuple[Path, ...], output: Path | None, target: str, force: bool
+) -> None:
+    """Write a commented tailrace.toml for these SQLite files."""
+    path: Path = output or ctx.obj
+    if path.exists() and not force:
+        raise Refusal(Code.CONFIG_INVALID, f"{path} is already there", hint="--force overwrites it")
+    sources: dict[str, str] = {}
+    for database in databases:
+        if not database.is_file():
+            raise ConfigError(Code.SOURCE_MISSING, f"{database} is not a file", hint="name existing SQLite files")
+        with database.open("rb") as file:
+            if file.read(16) not in (b"SQLite format 3\x00", b""):
+                raise Failed(Code.SOURCE_CORRUPT, f"{database} is not a SQLite database", hint="is it encrypted?")
+        sources[_source_name(database, sources)] = str(database.resolve())
+    path.write_text(sample(sources, target_url=target), encoding="utf-8")
+    click.echo(f"wrote {path}: {', '.join(f'{name} = {file}' for name, file in sources.items())}")
+    click.echo("next: tailrace check" if target else "next: set target_database_url, then tailrace check")
+
+
+@click.command("check")
+@as_json
+@click.option("--deep", is_flag=True, help="Also run SQLite's integrity and foreign key checks.")
+@click.pass_context
+def check_command(ctx: click.Context, json_output: bool, deep: bool) -> None:
+    """Connections, versions, permissions, disk space, and what would go wrong later."""
+    config = config_of(ctx)
+    results = run_checks(config, deep=deep)
+    emit(
+        [result.as_json() for result in results],
+        [f"{result.verdict:<7} {result.name}: {result.text}" for result in results],
+        json_output=json_output,
+    )
+    refused = [result for result in results if result.verdict == "refused"]
+    if refused:
+        raise Refusal(
+            Code.CHECK_REFUSED,
+            f"{len(refused)} checks refuse: {', '.join(result.name for result in refused)}",
+            hint=refused[0].hint or "mend it and check again",
+        )
+
+
+@click.command("plan")
+@as_json
+@click.option("--sql", "show_sql", is_flag=True, help="Print the DDL of the target and the triggers of the source.")
+@click.option("--grants", "show_grants", is_flag=True, help="Print SQL for the roles, none a superuser.")
+@click.pass_context
+def plan_command(ctx: click.Context, json_output: bool, show_sql: bool, show_grants: bool) -> None:
+    """The dry run: tables, types and why, objects carried, translated or reported."""
+    config = config_of(ctx)
+    if show_grants:
+        statements = grants_sql(config)
+        emit(statements, [f"{statement};" for statement in statements], json_output=json_output)
+        return
+    names = chosen_sources(config, ())
+    if show_sql:
+        texts = plan_sql(config, names)
+        emit(texts, [f"{text};" for text in texts], json_output=json_output)
+        return
+    document = plan_document(config, names)
+    emit(document, plan_lines(document), json_output=json_output)
