@@ -42,6 +42,7 @@ def install(db: Sqlite, identity: str, *, wanted: Iterable[str] | None = None, w
         wanted: names of the tables to replicate; None: all ordinary tables.
         wal: switch the file to WAL first (the setting is persistent).
     """
+    journal = str(db.rows("PRAGMA journal_mode")[0][0])
     if wal:
         db.run("PRAGMA journal_mode=WAL")
     with db.write():
@@ -50,6 +51,8 @@ def install(db: Sqlite, identity: str, *, wanted: Iterable[str] | None = None, w
             before = metas.read(db)
         else:
             db.run(f"CREATE TABLE {META}(key TEXT PRIMARY KEY, value)")
+            # What uninstall has to give back.
+            db.run(f"INSERT INTO {META}(key, value) VALUES ('journal_mode', ?)", (journal,))
             before = Meta(identity, metas.FORMAT, "", -1, 0, 0)
         return _bring_up_to_date(db, before, database, wanted)
 

@@ -1,0 +1,169 @@
+"""Do: the verbs pause, resume, reset and uninstall; destructive ones ask for the name."""
+
+from __future__ import annotations
+
+import click
+
+from adapters.sqlite import SqliteDatabase
+from capture import meta as metas
+from capture.install import accept_history, request_resync, uninstall
+from capture.position import known_of
+from capture.sqlite_triggers import META
+from cli.options import as_json, chosen_sources, config_of, dry_run, emit
+from cli.wiring import capture_lock, open_source, open_target, open_transport
+from ops.config import Config
+from schemas.errors import Code, Refusal
+from schemas.names import notice_topic, watermark_topic
+from sink.progress import prepared
+
+
+@click.command("pause")
+@click.argument("sources", nargs=-1)
+@as_json
+@dry_run
+@click.pass_context
+def pause_command(ctx: click.Context, sources: tuple[str, ...], json_output: bool, dry_run: bool) -> None:
+    """Let the target rest: sink and copy stop writing; capture goes on, so that the source's log does not grow."""
+    _phase(config_of(ctx), sources, was="source", becomes="paused", json_output=json_output, dry_run=dry_run)
+
+
+@click.command("resume")
+@click.argument("sources", nargs=-1)
+@as_json
+@dry_run
+@click.pass_context
+def resume_command(ctx: click.Context, sources: tuple[str, ...], json_output: bool, dry_run: bool) -> None:
+    """Go on after a pause."""
+    _phase(config_of(ctx), sources, was="paused", becomes="source", json_output=json_output, dry_run=dry_run)
+
+
+def _phase(
+    config: Config, sources: tuple[str, ...], *, was: str, becomes: str, json_output: bool, dry_run: bool
+) -> None:
+    target = open_target(config, "phase")
+    result: dict[str, str] = {}
+    try:
+        if not prepared(target):
+            raise Refusal(Code.TARGET_UNPREPARED, "nothing runs yet", hint="tailrace up")
+        for name in chosen_sources(config, sources):
+            found = target.rows("SELECT phase FROM tailrace.progress WHERE source = %s", (name,))
+            if not found:
+                raise Refusal(
+                    Code.TARGET_UNPREPARED, "the target knows nothing of it yet", source=name, hint="tailrace up"
+                )
+            if not dry_run:
+                # A compare-and-set: the sink's own begins with the same row and loses or wins as a whole.
+                target.run(
+                    "UPDATE tailrace.progress SET phase = %s WHERE source = %s AND phase = %s", (becomes, name, was)
+                )
+            now = target.rows("SELECT phase FROM tailrace.progress WHERE source = %s", (name,))[0][0]
+            result[name] = f"would become {becomes}" if dry_run else str(now)
+    finally:
+        target.close()
+    emit(result, [f"{name}: {phase}" for name, phase in result.items()], json_output=json_output)
+
+
+@click.command("reset")
+@click.argument("source")
+@click.option("--table", "tables", multiple=True, help="Only these tables.")
+@click.option("--accept-history", "accept", is_flag=True, help="Go on from a restored or forked file as it is now.")
+@click.option("--yes", "confirmed", default="", help="The source's name again: this copies its tables anew.")
+@as_json
+@dry_run
+@click.pass_context
+def reset_command(
+    ctx: click.Context,
+    source: str,
+    tables: tuple[str, ...],
+    accept: bool,
+    confirmed: str,
+    json_output: bool,
+    dry_run: bool,
+) -> None:
+    """Copy tables of a source again. Readers of the target never see them empty; nothing is lost."""
+    config = config_of(ctx)
+    config.source_path(source)
+    if confirmed != source and not dry_run:
+        raise Refusal(Code.USAGE, f"reset copies {source} again", source=source, hint=f"add --yes {source}")
+    db = open_source(config, source)
+    try:
+        with db.read_view():
+            meta = metas.read(db)
+        names = list(tables) or [one.name for one in meta.tables.values()]
+        if dry_run:
+            emit({"resync": names}, [f"would copy {name} again" for name in names], json_output=json_output)
+            return
+        if accept:
+            _accept(config, source)
+            names = [one.name for one in meta.tables.values()]
+        else:
+            for name in names:
+                request_resync(db, name)
+    finally:
+        db.close()
+    emit({"resync": names}, [f"{name} is copied again" for name in names], json_output=json_output)
+
+
+def _accept(config: Config, source: str) -> None:
+    """Refused while a capture runs: it would publish from the middle of the change."""
+    lock = capture_lock(config, source)
+    lock.take(source=source)
+    transport = open_transport(config)
+    db = open_source(config, source)
+    try:
+        prefix = config.transport.prefix
+        watermarks, notices = watermark_topic(prefix, source), notice_topic(prefix, source)
+        known = 0
+        if watermarks in transport.topics(watermarks):
+            last = known_of(transport, watermarks=watermarks, notices=notices).last
+            known = last.seq if last else 0
+        accept_history(db, known)
+    finally:
+        db.close()
+        transport.close()
+        lock.release()
+
+
+@click.command("uninstall")
+@click.argument("sources", nargs=-1)
+@click.option("--yes", "confirmed", is_flag=True, help="Yes, the sources are no longer captured.")
+@as_json
+@dry_run
+@click.pass_context
+def uninstall_command(
+    ctx: click.Context, sources: tuple[str, ...], confirmed: bool, json_output: bool, dry_run: bool
+) -> None:
+    """Take the triggers and the change log out of the sources, and say what stays on the target."""
+    config = config_of(ctx)
+    chosen = chosen_sources(config, sources)
+    if not confirmed and not dry_run:
+        raise Refusal(Code.USAGE, f"uninstall ends the capture of {', '.join(chosen)}", hint="add --yes")
+    lines, document = [], {}
+    for name in chosen:
+        lock = capture_lock(config, name)
+        lock.take(source=name)
+        db = open_source(config, name)
+        try:
+            if not dry_run:
+                journal = _journal_mode_before(db)
+                uninstall(db)
+                if journal is not None and journal != "wal":
+                    db.run(f"PRAGMA journal_mode={journal}")
+        finally:
+            db.close()
+            lock.release()
+        verb = "would be removed" if dry_run else "removed"
+        lines.append(f"{name}: triggers, change log and meta table {verb}; the file is as it was")
+        document[name] = verb
+    schemas = ", ".join(config.target_schema(name) for name in chosen)
+    lines.append(f"left on the target: schemas {schemas} with their tables and guards, and schema tailrace")
+    lines.append(f"left here: the stream {config.transport.path}, backups in {config.backup_folder}/, logs")
+    emit(document, lines, json_output=json_output)
+
+
+def _journal_mode_before(db: SqliteDatabase) -> str | None:
+    """What the file used before `up` switched it to WAL, if it did."""
+    if not db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (META,)):
+        return None
+    found = db.rows(f"SELECT value FROM {META} WHERE key = 'journal_mode'")
+    return str(found[0][0]) if found else None

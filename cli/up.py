@@ -1,0 +1,257 @@
+"""Do: the verb up: backup, install, then capture, snapshot and sink as supervised children, with a live view.
+
+Order, and why: check before anything changes; backup before the first change to a source; triggers before the copy, so
+that no change falls between; the sink before the copy can begin, since it holds a table before its floor is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import signal
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from adapters.sqlite import SqliteDatabase
+from capture.install import install
+from cli.checks import run_checks
+from cli.look import Looker
+from cli.options import config_of
+from cli.render import lag_line, status_panel
+from cli.wiring import TARGET_URL_FILE, open_source, open_target, telemetry
+from embedded.postgres import EmbeddedPostgres
+from ops.config import Config
+from ops.supervise import Child, Supervisor
+from ops.telemetry import Telemetry
+from schemas.bookkeeping import statements as bookkeeping
+from schemas.errors import Code, Failed, Refusal
+from schemas.introspect import introspect
+from schemas.model import KeyKind
+
+LOOK_S = 0.25
+PLAIN_S = 2.0
+
+
+@click.command("up")
+@click.option("--until", type=click.Choice(["caught-up"]), default=None, help="Exit 0 once everything is settled.")
+@click.option("--embedded", is_flag=True, help="Use a throw-away PostgreSQL in the run folder (trials only).")
+@click.option("--no-backup", is_flag=True, help="Skip the backup of the sources; recorded in the log.")
+@click.option("--keep-journal-mode", is_flag=True, help="Do not switch the sources to WAL.")
+@click.option("--dry-run", is_flag=True, help="Check and say what would be done.")
+@click.option("--plain", is_flag=True, help="Lines instead of the live view.")
+@click.option("--timeout", "timeout_s", type=float, default=None, help="Seconds until --until gives up with exit 1.")
+@click.pass_context
+def up_command(
+    ctx: click.Context,
+    until: str | None,
+    embedded: bool,
+    no_backup: bool,
+    keep_journal_mode: bool,
+    dry_run: bool,
+    plain: bool,
+    timeout_s: float | None,
+) -> None:
+    """Install, copy, capture and apply, in one supervised run with a live view."""
+    config = config_of(ctx)
+    events = telemetry(config, "up", terminal=False)
+    server = _embedded(config) if embedded else None
+    try:
+        _refuse_bad(config)
+        if dry_run:
+            _say_plan(config, backup=not no_backup)
+            return
+        _prepare_target(config)
+        if no_backup:
+            events.event("backup.skipped", "the operator asked for no backup", level="warning")
+        else:
+            for name in config.source_databases:
+                click.echo(_backup(config, name, events))
+        for name in config.source_databases:
+            _install(config, name, wal=not keep_journal_mode)
+        _supervise(ctx.obj, config, events, until=until, plain=plain, timeout_s=timeout_s)
+    finally:
+        if server is not None:
+            server.stop()
+            (config.path(config.run_folder) / TARGET_URL_FILE).unlink(missing_ok=True)
+
+
+def _embedded(config: Config) -> EmbeddedPostgres:
+    if config.target_database_url:
+        raise Refusal(Code.USAGE, "--embedded and target_database_url exclude each other", hint="leave one of them out")
+    folder = config.path(config.run_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    server = EmbeddedPostgres(folder / "postgres")
+    url = server.start()
+    path = folder / TARGET_URL_FILE
+    path.touch(mode=0o600)
+    path.write_text(url)
+    return server
+
+
+def _refuse_bad(config: Config) -> None:
+    results = run_checks(config)
+    refused = [one for one in results if one.verdict == "refused"]
+    for one in results:
+        if one.verdict != "ok":
+            click.echo(f"{one.verdict}: {one.name}: {one.text}", err=True)
+    if refused:
+        raise Refusal(
+            Code.CHECK_REFUSED, f"{refused[0].name}: {refused[0].text}", hint=refused[0].hint or "tailrace check"
+        )
+
+
+def _say_plan(config: Config, *, backup: bool) -> None:
+    for name, path in config.source_databases.items():
+        if backup:
+            click.echo(f"would back {path} up to {config.backup_folder}/")
+        click.echo(f"would install the change log and triggers in {path} ({name}) and copy its tables")
+    click.echo("would start capture, snapshot and sink; see: tailrace plan")
+
+
+def _prepare_target(config: Config) -> None:
+    target = open_target(config, "prepare")
+    try:
+        present = bool(target.rows("SELECT to_regnamespace('tailrace') IS NOT NULL")[0][0])
+        with target.transaction():
+            target.run("SELECT pg_advisory_xact_lock(7232301)")
+            for statement in bookkeeping()[1 if present else 0 :]:
+                target.run(statement)
+    finally:
+        target.close()
+
+
+def _backup(config: Config, name: str, events: Telemetry) -> str:
+    """One backup through SQLite's backup API, read back and hashed; kept beside its SHA-256."""
+    folder = config.path(config.backup_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    source = open_source(config, name)
+    try:
+        path = folder / f"{name}_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}.db"
+        size = Path(source.path).stat().st_size
+        if shutil.disk_usage(folder).free < size * 2:
+            raise Failed(
+                Code.BACKUP_FAILED,
+                f"{folder} has no room for a backup of {size:,} bytes",
+                source=name,
+                hint="free space, set backup_folder, or say --no-backup",
+            )
+        source.backup(path)
+    finally:
+        source.close()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    path.chmod(0o600)
+    copy = SqliteDatabase(path, read_only=True)
+    try:
+        verdict = copy.rows("PRAGMA quick_check(1)")[0][0]
+    finally:
+        copy.close()
+    if verdict != "ok":
+        raise Failed(
+            Code.BACKUP_FAILED, f"the backup does not read back: {verdict}", source=name, hint="tailrace check --deep"
+        )
+    path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
+    events.event("backup.made", f"{name}: {path.name} sha256 {digest}")
+    return f"backup of {name}: {path.name}, {path.stat().st_size:,} bytes, read back ok, sha256 {digest[:16]}.."
+
+
+def _install(config: Config, name: str, *, wal: bool) -> None:
+    db = open_source(config, name)
+    try:
+        with db.read_view():
+            tables = introspect(db).tables
+        wanted = [t.name for t in tables.values() if config.wants(t.name) and t.key.kind is not KeyKind.WHOLE_ROW]
+        for table in tables.values():
+            if config.wants(table.name) and table.key.kind is KeyKind.WHOLE_ROW:
+                click.echo(f"refused: {name}.{table.name}: {table.key.reason}", err=True)
+        result = install(db, str(uuid.uuid4()), wanted=wanted, wal=wal)
+        done = "installed" if result.changed else "already there"
+        click.echo(f"triggers in {name}: {done}, {len(result.meta.tables)} tables")
+    finally:
+        db.close()
+
+
+def _children(config_path: Path) -> list[Child]:
+    command = [sys.executable, "-m", "cli.main", "-c", str(config_path.resolve())]
+    return [Child(name, [*command, name, "--quiet"]) for name in ("capture", "sink", "snapshot")]
+
+
+def _supervise(
+    config_path: Path, config: Config, events: Telemetry, *, until: str | None, plain: bool, timeout_s: float | None
+) -> None:
+    supervisor = Supervisor(_children(config_path))
+    looker = Looker(config, list(config.source_databases))
+    console = Console()
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: stopping.append(received))
+    live = Live(console=console, refresh_per_second=8) if console.is_terminal and not plain else None
+    started = time.monotonic()
+    supervisor.start()
+    try:
+        if live is not None:
+            live.start()
+        said_s = 0.0
+        document: dict[str, Any] | None = None
+        while not stopping:
+            for line in supervisor.look():
+                events.event("up.child", line, level="warning")
+                console.print(line)
+            before, document = document, looker.look()
+            said_s = _show(document, live, said_s)
+            if (child := supervisor.refused) is not None:
+                raise Refusal(
+                    Code.CHECK_REFUSED,
+                    f"{child.name} refused to go on: {_last_error(config)}",
+                    hint="see error.log; mend it and start again",
+                )
+            if until == "caught-up" and settled(document, before):
+                break
+            if timeout_s is not None and time.monotonic() - started > timeout_s:
+                raise Failed(Code.LAG_UNKNOWN, f"not caught up after {timeout_s:g} s", hint="tailrace status")
+            time.sleep(LOOK_S)
+    finally:
+        if live is not None:
+            live.stop()
+        supervisor.stop()
+        document = looker.look()
+        looker.close()
+    for name, one in document["sources"].items():
+        click.echo(lag_line(name, one))
+
+
+def _show(document: dict[str, Any], live: Live | None, said_s: float) -> float:
+    if live is not None:
+        live.update(status_panel(document))
+        return said_s
+    now_s = time.monotonic()
+    if now_s - said_s >= PLAIN_S:
+        for name, one in document["sources"].items():
+            click.echo(lag_line(name, one))
+        return now_s
+    return said_s
+
+
+def settled(document: dict[str, Any], before: dict[str, Any] | None) -> bool:
+    """Everything copied, indexed and consistent, and applied up to where each head stood at the look before: with
+    writers that go on, the head of this moment is always a little ahead of what was applied when it was asked."""
+    if before is None or not document["sources"]:
+        return False
+    for name, one in document["sources"].items():
+        head = before["sources"][name]["head_seq"]
+        if not one["consistent"] or one["phase"] != "following" or head is None or one["applied_seq"] < head:
+            return False
+    return True
+
+
+def _last_error(config: Config) -> str:
+    path = config.path(config.log_folder) / "error.log"
+    lines = path.read_text(encoding="utf-8").strip().splitlines() if path.exists() else []
+    return lines[-1].split(": ", 1)[-1] if lines else "no reason was written"
