@@ -75,7 +75,8 @@ class CopyState:
             'SELECT t."table", t.state, t.generation, t.floor, t.last_head, t.value_schema_id, t.plan::text, c.last_key, '
             "coalesce(c.rows, 0), coalesce(c.expected, 0), c.shadow FROM tailrace.tables t "
             'LEFT JOIN tailrace.copies c ON c.source = t.source AND c."table" = t."table" AND c.generation = t.generation '
-            "WHERE t.source = %s AND t.state IN ('requested', 'copying', 'caught-up') ORDER BY c.expected DESC NULLS LAST, "
+            "WHERE t.source = %s AND t.state IN ('requested', 'copying', 'caught-up') AND NOT EXISTS (SELECT 1 FROM "
+            "tailrace.progress p WHERE p.source = t.source AND p.phase = 'paused') ORDER BY c.expected DESC NULLS LAST, "
             't."table"',
             (self._source,),
         )
