@@ -1,0 +1,77 @@
+"""Size caps and house rules that no linter knows, checked on the files themselves."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FOLDERS = ("schemas", "adapters", "embedded", "ops", "capture", "snapshot", "sink", "verify", "cli", "examples")
+FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+MAX_FILE_LINES = 350
+MAX_FUNCTION_LINES = 60
+DRIVERS = {
+    "sqlite3": {"adapters/sqlite.py", "adapters/locallog.py"},
+    "apsw": {"adapters/sqlite_apsw.py"},
+    "psycopg": {"adapters/postgres.py"},
+    "kafka": {"adapters/kafka.py"},
+    "redis": {"adapters/redis.py"},
+}
+OWNED_BY_OPS = {"time", "random", "uuid"}
+TIME_ALLOWED = ("ops/", "adapters/", "embedded/", "cli/", "examples/")
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_file_is_under_its_cap(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MAX_FILE_LINES
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_functions_are_under_their_cap(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = [node.name for node in functions if (node.end_lineno or 0) - node.lineno + 1 > MAX_FUNCTION_LINES]
+    assert [] == long
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_a_driver_is_imported_by_its_adapter_alone(path: Path) -> None:
+    if _name(path).startswith("examples/"):
+        return
+    foreign = [driver for driver, owners in DRIVERS.items() if driver in _imports(path) and _name(path) not in owners]
+    assert [] == foreign
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_clock_and_chance_belong_to_ops(path: Path) -> None:
+    name = _name(path)
+    if name.startswith(TIME_ALLOWED):
+        return
+    assert set() == _imports(path) & OWNED_BY_OPS
+    assert "os.environ" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_docstring_says_decide_or_do(path: Path) -> None:
+    name = _name(path)
+    if name.endswith("__init__.py") or name.startswith("examples/"):
+        return
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert re.match(r"(Decide|Do): ", docstring), f"{name} must say whether it decides or does"

@@ -1,0 +1,3 @@
+"""Fixtures are plugins, one file each."""
+
+pytest_plugins = ["tests.fix_postgres"]
