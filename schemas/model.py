@@ -34,6 +34,9 @@ class BadText(bytes):
     def __hash__(self) -> int:
         return hash(("text", bytes(self)))
 
+    def __repr__(self) -> str:
+        return f"BadText({bytes(self)!r})"
+
 
 class Affinity(StrEnum):
     """SQLite: datatype3.html section 3.1, the five column affinities."""

@@ -237,6 +237,8 @@ class SourceReader(Protocol):
 
     def count(self, table: Table) -> int: ...
 
+    def key_of(self, table: Table, row: Row) -> Key: ...
+
 
 class Clock(Protocol):
     def now_ms(self) -> int:

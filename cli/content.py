@@ -1,0 +1,194 @@
+"""Do: the verbs verify, repair and quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from capture import meta as metas
+from capture.install import touch
+from capture.sqlite_source import SqliteSource
+from cli.options import as_json, chosen_sources, config_of, dry_run, emit
+from cli.wiring import open_registry, open_source, open_target, open_transport
+from ops.clock import SystemClock
+from ops.config import Config
+from schemas.avro import unframe
+from schemas.errors import Code, Refusal
+from schemas.introspect import introspect
+from schemas.model import Key
+from schemas.rows import KeyCodec
+from sink.progress import prepared
+from verify.report import Report
+from verify.verification import Verification
+
+
+def verify_source(config: Config, name: str, *, tables: Sequence[str] = (), share: float = 1.0) -> Report:
+    """Compare one source with the target. Raises Refusal(TARGET_UNPREPARED) before anything was copied."""
+    target = open_target(config, "verify")
+    db = open_source(config, name)
+    try:
+        if not prepared(target):
+            raise Refusal(Code.TARGET_UNPREPARED, "nothing was copied yet", source=name, hint="tailrace up")
+        source = SqliteSource(db, name)
+        return Verification(source, source, target, SystemClock(), share=share).run(tables)
+    finally:
+        db.close()
+        target.close()
+
+
+def report_lines(report: Report) -> list[str]:
+    rows = sum(table.rows for table in report.tables)
+    lines = []
+    for table in report.tables:
+        if not table.clean:
+            lines.append(
+                f"  {table.table}: {table.rows:,} rows compared, {table.differing} differing, {table.missing} missing, "
+                f"{table.extra} extra, {table.not_compared} not compared {table.reason}"
+            )
+            lines += [f"    key {key!r}" for key in table.keys[:5]]
+    word = "equal" if report.clean else "differences found" if report.differences else "not everything was compared"
+    if not report.tables:
+        word = "nothing was compared"
+    return [f"{report.source}: {len(report.tables)} tables, {rows:,} rows compared: {word}", *lines]
+
+
+@click.command("verify")
+@click.argument("tables", nargs=-1)
+@click.option("--source", "sources", multiple=True)
+@click.option("--sample", "percent", type=click.FloatRange(0, 100, min_open=True), default=100.0, show_default=True)
+@as_json
+@click.pass_context
+def verify_command(
+    ctx: click.Context, tables: tuple[str, ...], sources: tuple[str, ...], percent: float, json_output: bool
+) -> None:
+    """Compare every row on both sides while they are live. Exit 4 when differences were found."""
+    config = config_of(ctx)
+    reports = [
+        verify_source(config, name, tables=tables, share=percent / 100) for name in chosen_sources(config, sources)
+    ]
+    if tables:
+        reports = [
+            report for report in reports if any(not one.reason.startswith("the target does") for one in report.tables)
+        ] or reports
+    clean = all(report.clean for report in reports)
+    document: dict[str, Any] = {"sources": {one.source: one.as_json() for one in reports}, "clean": clean}
+    emit(document, [line for report in reports for line in report_lines(report)], json_output=json_output)
+    if any(report.differences for report in reports):
+        ctx.exit(4)
+    if not clean and percent >= 100:
+        ctx.exit(4)
+
+
+@click.command("repair")
+@click.argument("tables", nargs=-1)
+@click.option("--source", "sources", multiple=True)
+@as_json
+@dry_run
+@click.pass_context
+def repair_command(
+    ctx: click.Context, tables: tuple[str, ...], sources: tuple[str, ...], json_output: bool, dry_run: bool
+) -> None:
+    """Touch the keys that differ, so that the stream sends their rows again."""
+    config = config_of(ctx)
+    result: dict[str, dict[str, int]] = {}
+    for name in chosen_sources(config, sources):
+        report = verify_source(config, name, tables=tables)
+        result[name] = {}
+        for table in report.tables:
+            if table.keys:
+                result[name][table.table] = (
+                    len(table.keys) if dry_run else touch_keys(config, name, table.table, table.keys)
+                )
+    verb = "would be touched" if dry_run else "touched: their rows are sent again"
+    lines = [f"{name}.{table}: {count} keys {verb}" for name, part in result.items() for table, count in part.items()]
+    emit(result, lines or ["nothing differs"], json_output=json_output)
+
+
+def touch_keys(config: Config, source: str, table: str, keys: Sequence[Key]) -> int:
+    """Log keys at the source."""
+    db = open_source(config, source)
+    try:
+        with db.read_view():
+            meta = metas.read(db)
+            one = introspect(db).tables[table]
+        number = meta.number_of(table)
+        if number is None:
+            raise Refusal(Code.TABLE_UNSUPPORTED, "this table is not replicated", table=table, hint="tailrace plan")
+        return touch(db, one, number, keys)
+    finally:
+        db.close()
+
+
+@click.group("quarantine")
+def quarantine_command() -> None:
+    """Rows that could not be captured or applied: kept, shown, tried again."""
+
+
+@quarantine_command.command("list")
+@as_json
+@click.pass_context
+def list_command(ctx: click.Context, json_output: bool) -> None:
+    """Every quarantined row with its reason."""
+    config = config_of(ctx)
+    found = _rows(config)
+    document = [
+        {"source": s, "table": t, "key": text, "reason": reason, "since": since, "waived": waived}
+        for s, t, _, text, reason, since, waived in found
+    ]
+    lines = [f"{d['source']}.{d['table']} {d['key']}: {d['reason']} (since {d['since']})" for d in document]
+    emit(document, lines or ["nothing is in quarantine"], json_output=json_output)
+
+
+@quarantine_command.command("retry")
+@click.option("--table", default=None)
+@as_json
+@click.pass_context
+def retry_command(ctx: click.Context, table: str | None, json_output: bool) -> None:
+    """Touch the keys: the rows are read and sent again as they are now; the kept, old record is never re-applied."""
+    config = config_of(ctx)
+    transport = open_transport(config)
+    count = 0
+    try:
+        registry = open_registry(config, transport)
+        for source, name, key, *_ in _rows(config):
+            if table is None or name == table:
+                schema_id, payload = unframe(bytes(key))
+                keys = KeyCodec(registry.schema(schema_id)).decode([payload])
+                count += touch_keys(config, source, name, keys)
+    finally:
+        transport.close()
+    emit({"touched": count}, [f"{count} keys touched"], json_output=json_output)
+
+
+@quarantine_command.command("waive")
+@click.argument("source")
+@click.argument("table")
+@click.option("--reason", required=True)
+@as_json
+@click.pass_context
+def waive_command(ctx: click.Context, source: str, table: str, reason: str, json_output: bool) -> None:
+    """Accept that these rows stay behind; verify still reports them."""
+    config = config_of(ctx)
+    target = open_target(config, "quarantine")
+    try:
+        count = target.run(
+            'UPDATE tailrace.quarantine SET waived = %s WHERE source = %s AND "table" = %s AND waived IS NULL',
+            (reason, source, table),
+        )
+    finally:
+        target.close()
+    emit({"waived": count}, [f"{count} rows waived: {reason}"], json_output=json_output)
+
+
+def _rows(config: Config) -> list[tuple[Any, ...]]:
+    target = open_target(config, "quarantine")
+    try:
+        if not prepared(target):
+            return []
+        return target.rows(
+            'SELECT source, "table", key, key_text, reason, since::text, waived FROM tailrace.quarantine ORDER BY since'
+        )
+    finally:
+        target.close()

@@ -1,0 +1,208 @@
+"""Do: compare every row of a source with the target while both are live.
+
+Two passes a table, since the two sides do not order keys alike (NOCASE, jsonb, numbers kept as text): the source's rows
+looked up on the target, then the target's keys looked up at the source. Both look-ups are by key and exact.
+The order is the argument: source view first (state at S), then wait until the target applied S, then one target snapshot.
+Then a row that is equal is proven equal; one that is not is suspect and looked at again (verify/compare.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from adapters.postgres import Postgres
+from schemas.change import TableState
+from schemas.errors import Code, Failed, Misfit
+from schemas.model import Key, Row, Table
+from schemas.plan import plan_from_json
+from schemas.ports import Clock, Source, SourceReader
+from verify.compare import CONFIRMATIONS, MAX_ROUNDS, Look, suspects, typed_key, verdict
+from verify.report import Report, TableReport
+from verify.sides import TargetSide
+
+CHUNK_ROWS = 2000
+WAIT_S = 30.0
+ROUND_PAUSE_S = 0.1
+
+
+class Verification:
+    """Verifies the tables of one source.
+
+    Args:
+        share: part of the chunks to compare, 0 < share <= 1; the rest counts as not compared.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        reader: SourceReader,
+        target: Postgres,
+        clock: Clock,
+        *,
+        share: float = 1.0,
+        said: Callable[[str, int], None] = lambda table, rows: None,  # noqa: ARG005
+    ) -> None:
+        self._source = source
+        self._reader = reader
+        self._target = target
+        self._clock = clock
+        self._share = share
+        self._said = said
+
+    def run(self, only: Sequence[str] = ()) -> Report:
+        """Every replicated table, or only those named."""
+        database = self._reader.database()
+        found = self._target.rows(
+            'SELECT "table", state, plan::text FROM tailrace.tables WHERE source = %s ORDER BY "table"',
+            (self._source.name,),
+        )
+        reports = []
+        for name, state, plan in found:
+            if (only and name not in only) or state == TableState.GONE:
+                continue
+            table = database.tables.get(name)
+            if table is None or plan is None or state in (TableState.REQUESTED, TableState.COPYING):
+                rows = self._reader.count(table) if table is not None else 0
+                why = f"the table is {state}" if table is not None else "the table is gone at the source"
+                reports.append(TableReport(name, 0, not_compared=rows, reason=why))
+                continue
+            report = self._table(table, TargetSide(self._target, table, plan_from_json(plan)))
+            self._store(report)
+            reports.append(report)
+        missing = set(only) - {name for name, _, _ in found}
+        reports += [TableReport(name, 0, reason="the target does not know this table") for name in sorted(missing)]
+        return Report(self._source.name, reports)
+
+    def _table(self, table: Table, side: TargetSide) -> TableReport:
+        counts = {"rows": 0, "not_compared": 0, "missing": 0, "extra": 0, "differing": 0}
+        keys: list[Key] = []
+        suspect: list[Key] = []
+        head = self._from_source(table, side, counts, suspect)
+        self._from_target(table, side, counts, suspect)
+        distinct = {typed_key(key): key for key in suspect}
+        for key, word in self._settle(table, side, list(distinct.values())):
+            if word == "equal":
+                continue
+            counts[word] += 1
+            if word != "not_compared":
+                keys.append(key)
+        quarantined = self._target.rows(
+            'SELECT count(*) FROM tailrace.quarantine WHERE source = %s AND "table" = %s',
+            (self._source.name, table.name),
+        )[0][0]
+        reason = f"{quarantined} rows are in quarantine" if quarantined else ""
+        return TableReport(table.name, **counts, keys=tuple(keys), reason=reason, seq=head)
+
+    def _from_source(self, table: Table, side: TargetSide, counts: dict[str, int], suspect: list[Key]) -> int:
+        after: Key | None = None
+        head, chunk = 0, 0
+        while True:
+            with self._source.view() as view:
+                head = view.head()
+                rows = self._reader.range(table, after, limit_rows=CHUNK_ROWS)
+            if not rows:
+                return head
+            keys = [self._reader.key_of(table, row) for row in rows]
+            after = keys[-1]
+            chunk += 1
+            if not self._chosen(chunk):
+                counts["not_compared"] += len(rows)
+                continue
+            found = self._target_rows(side, keys, head)
+            source = {typed_key(key): row for key, row in zip(keys, rows, strict=True)}
+            suspect += suspects(source, found, {typed_key(key): key for key in keys})
+            counts["rows"] += len(rows)
+            self._said(table.name, counts["rows"])
+
+    def _from_target(self, table: Table, side: TargetSide, counts: dict[str, int], suspect: list[Key]) -> None:
+        """Keys that only the target has. Sampling skips none of them: an extra row may be anywhere."""
+        for keys in side.chunks(chunk_rows=CHUNK_ROWS):
+            with self._source.view() as view:
+                present = {typed_key(key) for key in view.rows(table, keys)}
+            suspect += [key for key in keys if typed_key(key) not in present]
+
+    def _chosen(self, chunk: int) -> bool:
+        return self._share >= 1.0 or int(chunk * self._share) > int((chunk - 1) * self._share)
+
+    def _target_rows(self, side: TargetSide, keys: Sequence[Key], head: int) -> dict[str, Row]:
+        """Rows in one snapshot of the target that has applied `head`."""
+        deadline = self._clock.monotonic_s() + WAIT_S
+        while True:
+            with self._target.snapshot():
+                applied = self._target.rows(
+                    "SELECT applied FROM tailrace.progress WHERE source = %s", (self._source.name,)
+                )
+                if applied and applied[0][0] >= head:
+                    try:
+                        return side.rows(keys)
+                    except Misfit:
+                        # A key that the target's column cannot hold is not there.
+                        return {mark: row for key in keys for mark, row in self._one(side, key).items()}
+            if self._clock.monotonic_s() > deadline:
+                raise Failed(
+                    Code.NOT_COMPARED,
+                    f"the target did not reach {head} within {WAIT_S:g} s",
+                    source=self._source.name,
+                    position=head,
+                    hint="tailrace status: is the sink running?",
+                )
+            self._clock.sleep(0.01)
+
+    def _one(self, side: TargetSide, key: Key) -> dict[str, Row]:
+        try:
+            return side.rows([key])
+        except Misfit:
+            return {}
+
+    def _settle(self, table: Table, side: TargetSide, keys: list[Key]) -> list[tuple[Key, str]]:
+        """Look at suspects again until each is equal, a proven difference, or in motion for too long."""
+        looks: dict[str, list[Look]] = {typed_key(key): [] for key in keys}
+        result: list[tuple[Key, str]] = []
+        left = keys
+        for round_number in range(MAX_ROUNDS):
+            if not left:
+                break
+            if round_number:
+                self._clock.sleep(ROUND_PAUSE_S)
+            again = []
+            for start in range(0, len(left), CHUNK_ROWS):
+                part = left[start : start + CHUNK_ROWS]
+                self._look(table, side, part, looks)
+                for key in part:
+                    word = verdict(looks[typed_key(key)])
+                    if word is None:
+                        again.append(key)
+                    else:
+                        result.append((key, word))
+            left = again
+        return result + [(key, "not_compared") for key in left]
+
+    def _look(self, table: Table, side: TargetSide, keys: list[Key], looks: dict[str, list[Look]]) -> None:
+        with self._source.view() as view:
+            head = view.head()
+            before = {typed_key(key): row for key, row in view.rows(table, keys).items()}
+        found = self._target_rows(side, keys, head)
+        with self._source.view() as view:
+            after = {typed_key(key): row for key, row in view.rows(table, keys).items()}
+        for key in keys:
+            mark = typed_key(key)
+            kept = looks[mark][-(CONFIRMATIONS - 1) :]
+            looks[mark] = [*kept, Look(before.get(mark), found.get(mark), after.get(mark))]
+
+    def _store(self, report: TableReport) -> None:
+        self._target.run(
+            'INSERT INTO tailrace.verdicts VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (source, "table") '
+            "DO UPDATE SET at_ms = EXCLUDED.at_ms, seq = EXCLUDED.seq, rows = EXCLUDED.rows, differing = "
+            "EXCLUDED.differing, missing = EXCLUDED.missing, extra = EXCLUDED.extra, not_compared = EXCLUDED.not_compared",
+            (
+                self._source.name,
+                report.table,
+                self._clock.now_ms(),
+                report.seq,
+                report.rows,
+                report.differing,
+                report.missing,
+                report.extra,
+                report.not_compared,
+            ),
+        )
