@@ -31,8 +31,10 @@ def verify_source(config: Config, name: str, *, tables: Sequence[str] = (), shar
     try:
         if not prepared(target):
             raise Refusal(Code.TARGET_UNPREPARED, "nothing was copied yet", source=name, hint="tailrace up")
+        with db.read_view():
+            expected = [table.name for table in metas.read(db).tables.values()]
         source = SqliteSource(db, name)
-        return Verification(source, source, target, SystemClock(), share=share).run(tables)
+        return Verification(source, source, target, SystemClock(), expected=expected, share=share).run(tables)
     finally:
         db.close()
         target.close()

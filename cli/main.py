@@ -62,7 +62,9 @@ def tailrace(ctx: click.Context, config_path: Path) -> None:
 def main() -> None:
     """Entry point of the console script."""
     try:
-        tailrace.main(standalone_mode=False)
+        # Outside standalone mode click returns the code of ctx.exit() instead of exiting with it.
+        code = tailrace.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.exceptions.Abort:
