@@ -31,6 +31,11 @@ class CheckResult:
 
 def run_checks(config: Config, *, deep: bool = False) -> list[CheckResult]:
     """All findings, sources first; an unreachable side is a finding, not an exception."""
+    return source_checks(config, deep=deep) + _target(config)
+
+
+def source_checks(config: Config, *, deep: bool = False) -> list[CheckResult]:
+    """Findings of the SQLite side alone."""
     results: list[CheckResult] = []
     for name in config.source_databases:
         try:
@@ -44,7 +49,6 @@ def run_checks(config: Config, *, deep: bool = False) -> list[CheckResult]:
             results.append(CheckResult(f"{name} reads", "refused", error.message, error.hint))
         finally:
             db.close()
-    results += _target(config)
     return results
 
 

@@ -58,10 +58,13 @@ class Writer:
         return chosen.__name__.strip("_")
 
     def _some_case(self) -> int:
-        row = self.cases.execute(
-            "SELECT id FROM cases WHERE id >= ? LIMIT 1", (self.rng.randrange(1, 2000),)
-        ).fetchone()
-        return int(row[0]) if row else 1
+        """A case that is there; a new one where all were removed."""
+        low, high = self.cases.execute("SELECT min(id), max(id) FROM cases WHERE id < 100000").fetchone()
+        if low is None:
+            self._add_case()
+            return self._some_case()
+        wanted = self.rng.randrange(low, high + 1)
+        return int(self.cases.execute("SELECT id FROM cases WHERE id >= ? LIMIT 1", (wanted,)).fetchone()[0])
 
     def _add_case(self) -> None:
         self.made += 1
@@ -87,7 +90,9 @@ class Writer:
         case = self._some_case()
         self.cases.execute("UPDATE OR IGNORE cases SET reference = upper(reference) WHERE id = ?", (case,))
         if self.rng.random() < 0.3:
-            self.cases.execute("UPDATE OR IGNORE cases SET id = id + 100000 WHERE id = ?", (case,))
+            taken = self.cases.execute("SELECT 1 FROM cases WHERE id = ?", (case + 100_000,)).fetchone()
+            if not taken:
+                self.cases.execute("UPDATE cases SET id = id + 100000 WHERE id = ?", (case,))
 
     def _move_money(self) -> None:
         amount = self.rng.randrange(1, 50)
@@ -111,7 +116,8 @@ class Writer:
 
     def _change_user(self) -> None:
         self.auth.execute(
-            "INSERT INTO users(id, email, password_hash) VALUES (?, ?, 'reset') ON CONFLICT(email) DO UPDATE SET locked = 1 - locked",
+            "INSERT INTO users(id, email, password_hash) VALUES (?, ?, 'reset') "
+            "ON CONFLICT(email) DO UPDATE SET locked = 1 - locked",
             (None, f"user{self.rng.randrange(1, 140)}@example.invalid"),
         )
 
