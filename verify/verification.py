@@ -29,6 +29,7 @@ class Verification:
     """Verifies the tables of one source.
 
     Args:
+        expected: tables that are replicated; one that the target does not know is reported as not compared.
         share: part of the chunks to compare, 0 < share <= 1; the rest counts as not compared.
     """
 
@@ -39,6 +40,7 @@ class Verification:
         target: Postgres,
         clock: Clock,
         *,
+        expected: Sequence[str],
         share: float = 1.0,
         said: Callable[[str, int], None] = lambda table, rows: None,  # noqa: ARG005
     ) -> None:
@@ -46,6 +48,7 @@ class Verification:
         self._reader = reader
         self._target = target
         self._clock = clock
+        self._expected = tuple(expected)
         self._share = share
         self._said = said
 
@@ -69,8 +72,11 @@ class Verification:
             report = self._table(table, TargetSide(self._target, table, plan_from_json(plan)))
             self._store(report)
             reports.append(report)
-        missing = set(only) - {name for name, _, _ in found}
-        reports += [TableReport(name, 0, reason="the target does not know this table") for name in sorted(missing)]
+        unknown = {*self._expected, *only} - {name for name, _, _ in found}
+        for name in sorted(unknown & set(only) if only else unknown):
+            table = database.tables.get(name)
+            rows = self._reader.count(table) if table is not None else 0
+            reports.append(TableReport(name, 0, not_compared=rows, reason="the target does not know this table"))
         return Report(self._source.name, reports)
 
     def _table(self, table: Table, side: TargetSide) -> TableReport:
@@ -78,7 +84,7 @@ class Verification:
         keys: list[Key] = []
         suspect: list[Key] = []
         head = self._from_source(table, side, counts, suspect)
-        self._from_target(table, side, counts, suspect)
+        self._from_target(table, side, suspect)
         distinct = {typed_key(key): key for key in suspect}
         for key, word in self._settle(table, side, list(distinct.values())):
             if word == "equal":
@@ -114,7 +120,7 @@ class Verification:
             counts["rows"] += len(rows)
             self._said(table.name, counts["rows"])
 
-    def _from_target(self, table: Table, side: TargetSide, counts: dict[str, int], suspect: list[Key]) -> None:
+    def _from_target(self, table: Table, side: TargetSide, suspect: list[Key]) -> None:
         """Keys that only the target has. Sampling skips none of them: an extra row may be anywhere."""
         for keys in side.chunks(chunk_rows=CHUNK_ROWS):
             with self._source.view() as view:
