@@ -84,13 +84,13 @@ class Postgres:
 
     def rows(self, statement: str, params: Sequence[Any] = (), *, binary: bool = True) -> list[tuple[Any, ...]]:
         with self._translated():
-            cursor = self.connected().execute(statement, params or None, binary=binary)  # type: ignore[call-overload]
+            cursor = self.connected().execute(statement, params or None, binary=binary)
             return cursor.fetchall() if cursor.description else []
 
     def run(self, statement: str, params: Sequence[Any] = ()) -> int:
         """Run one statement; returns its row count."""
         with self._translated():
-            return self.connected().execute(statement, params or None).rowcount  # type: ignore[call-overload, no-any-return]
+            return self.connected().execute(statement, params or None).rowcount
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -35,7 +35,12 @@ def typed(key: Key) -> tuple[tuple[type, object], ...]:
 
 
 def records(
-    table: Table, keys: Sequence[Key], found: Mapping[Key, Row], *, head: int, ops: Mapping[tuple[object, ...], str]
+    table: Table,
+    keys: Sequence[Key],
+    found: Mapping[Key, Row],
+    *,
+    head: int,
+    ops: Mapping[tuple[tuple[type, object], ...], str],
 ) -> list[Record]:
     """Tombstones for keys without a row, upserts for every row found (also under a key only SQLite calls equal)."""
     present = {typed(key): key for key in found}

@@ -45,10 +45,10 @@ def decide(
     """
     known = {one.name: (number, one) for number, one in before.tables.items()}
     present: dict[int, set[str]] = {}
-    for trigger, table in own_triggers:
-        number = trigger[10:].split("_")[0]
-        if number.isdigit():
-            present.setdefault(int(number), set()).add(table)
+    for trigger, trigger_table in own_triggers:
+        digits = trigger[10:].split("_")[0]
+        if digits.isdigit():
+            present.setdefault(int(digits), set()).add(trigger_table)
     moved = before.schema_version not in (-1, schema_version)
     reasons: dict[str, str] = {}
     widened = []

@@ -68,9 +68,9 @@ def _bring_up_to_date(db: Sqlite, before: Meta, database: Database, wanted: Iter
     tables = {name: table for name, table in database.tables.items() if name in chosen}
     triggers = _own_triggers(db)
     drift = decide(before, tables, _app_triggers(database), triggers, database.schema_version)
-    if before.fingerprint == database.fingerprint and not drift.any and _complete(db, before, tables, triggers):
-        if before.schema_version == database.schema_version:
-            return Rebuilt(before, database, drift, changed=False)
+    same = before.fingerprint == database.fingerprint and before.schema_version == database.schema_version
+    if same and not drift.any and _complete(db, before, tables, triggers):
+        return Rebuilt(before, database, drift, changed=False)
     after = _next_meta(before, database, tables, drift)
     width = max([len(table.key_columns) for table in tables.values()], default=1)
     existing = len(db.rows(f"PRAGMA table_info({LOG})")) - 4 if _has_log(db) else 0

@@ -84,6 +84,7 @@ class CaptureTail:
         self._watermarks = watermark_topic(settings.prefix, source.name)
         self._notices = notice_topic(settings.prefix, source.name)
         self._started = False
+        self._behind = True
         self._last_entry: Entry | None = None
 
     def step(self) -> bool:

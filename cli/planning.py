@@ -83,8 +83,8 @@ def _objects(config: Config, database: Database, plans: dict[str, TablePlan]) ->
             why = "excluded by the configuration" if not config.wants(name) else table.key.reason
             say(name, name, "table", "reported" if not config.wants(name) else "refused", why)
             continue
-        for one in indexes(table, plans[name]):
-            say(name, one.name, "index", one.verdict, one.reason)
+        for index in indexes(table, plans[name]):
+            say(name, index.name, "index", index.verdict, index.reason)
         for at, key in enumerate(table.foreign_keys):
             say(
                 name, f"fk{at} -> {key.parent}", "foreign key", "reported", "created at the switch, not while following"

@@ -14,7 +14,7 @@ def _config(database: Path) -> Config:
     return Config(source_databases={database.stem: str(database.resolve())}, folder=str(Path.cwd()))
 
 
-@hookimpl  # type: ignore[untyped-decorator]
+@hookimpl
 def register_commands(cli: click.Group) -> None:
     """Called by sqlite-utils when it starts."""
 

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from schemas.errors import Code, Failed, Refusal
@@ -185,7 +186,7 @@ def _unprivileged() -> pwd.struct_passwd:
     raise Refusal(Code.PACKAGE_MISSING, "no unprivileged user to run PostgreSQL as", hint="run as an ordinary user")
 
 
-def _as(account: pwd.struct_passwd | None) -> dict[str, object]:
+def _as(account: pwd.struct_passwd | None) -> dict[str, Any]:
     if account is None:
         return {}
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}

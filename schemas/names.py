@@ -38,22 +38,22 @@ def unescape_topic_part(part: str) -> str:
 
 def topic_of(prefix: str, source: str, table: str) -> str:
     """Topic of a table: `<prefix>.<source>.<table>`; `t-` keeps tables apart from our own topics' names."""
-    return _checked_topic(f"{prefix}.{escape_topic_part(source)}.t-{escape_topic_part(table)}", table)
+    return _checked_topic(f"{prefix}.{escape_topic_part(source)}.t-{escape_topic_part(table)}")
 
 
 def watermark_topic(prefix: str, source: str) -> str:
-    return _checked_topic(f"{prefix}.{escape_topic_part(source)}.watermarks", source)
+    return _checked_topic(f"{prefix}.{escape_topic_part(source)}.watermarks")
 
 
 def notice_topic(prefix: str, source: str) -> str:
-    return _checked_topic(f"{prefix}.{escape_topic_part(source)}.notices", source)
+    return _checked_topic(f"{prefix}.{escape_topic_part(source)}.notices")
 
 
 def schema_topic(prefix: str) -> str:
     return f"{prefix}.schemas"
 
 
-def _checked_topic(topic: str, name: str) -> str:
+def _checked_topic(topic: str) -> str:
     if len(topic) <= TOPIC_MAX_CHARS:
         return topic
     digest = hashlib.sha256(topic.encode("ascii")).hexdigest()[:32]

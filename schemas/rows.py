@@ -89,7 +89,7 @@ class _Side:
             if one.check is not None and not all(map(one.check, (v for v in values if v is not None))):
                 raise Misfit(column.name, "a value its check refuses", one.name)
 
-    def encode(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
+    def encode(self, rows: Sequence[tuple[Any, ...]]) -> list[bytes]:
         self.test(rows)
         names, schema, write = self.names, self._schema, fastavro.schemaless_writer
         buffer = io.BytesIO()
@@ -103,7 +103,8 @@ class _Side:
 
     def decode(self, payloads: Iterable[bytes]) -> list[tuple[Any, ...]]:
         schema, read = self._schema, fastavro.schemaless_reader
-        return [tuple(read(io.BytesIO(payload), schema, None).values()) for payload in payloads]
+        rows: list[Any] = [read(io.BytesIO(payload), schema, None) for payload in payloads]
+        return [tuple(row.values()) for row in rows]
 
 
 def _functions(codecs: Sequence[Codec], attribute: str) -> list[tuple[int, Callable[[Any], Any]]]:

@@ -120,7 +120,7 @@ def _json_decode(text: str) -> Value:
         return value  # type: ignore[no-any-return]
     if "real" in value:
         return float(value["real"])
-    raw = base64.b64decode(value.get("blob", value.get("text", "")))
+    raw = base64.b64decode(value["blob"] if "blob" in value else value["text"])
     if "blob" in value:
         return raw
     try:
@@ -199,11 +199,11 @@ def choose(column: Column, profile: ColumnProfile, *, in_key: bool) -> tuple[Cod
         if profile.awkward_text:
             return _TEXT_BYTES, "text with NUL or invalid UTF-8: its bytes are kept"
         return _TEXT, "only text"
-    if "blob" not in classes and column.affinity in (Affinity.INTEGER, Affinity.NUMERIC, Affinity.REAL):
-        if not profile.awkward_text:
-            return codec(
-                f"affinity-text:{column.affinity}"
-            ), f"{' and '.join(sorted(classes))}: {column.affinity} affinity restores the class"
+    restorable = column.affinity in (Affinity.INTEGER, Affinity.NUMERIC, Affinity.REAL) and not profile.awkward_text
+    if restorable and "blob" not in classes:
+        return codec(
+            f"affinity-text:{column.affinity}"
+        ), f"{' and '.join(sorted(classes))}: {column.affinity} affinity restores the class"
     return _JSONB, f"a mix of {', '.join(sorted(classes))} in {column.affinity} affinity"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 from schemas.change import Message, Notice, NoticeKind, Stored, Watermark
 from schemas.errors import Code, Failed, Refusal
@@ -59,7 +60,7 @@ def _json(document: dict[str, object]) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _document(stored: Stored) -> dict[str, object]:
+def _document(stored: Stored) -> dict[str, Any]:
     try:
         document = json.loads(stored.value or b"")
     except ValueError as error:
@@ -73,4 +74,4 @@ def _document(stored: Stored) -> dict[str, object]:
         raise Refusal(
             Code.FORMAT_NEWER, f"{stored.topic} was written by a newer Tailrace", hint="upgrade this Tailrace"
         )
-    return document  # type: ignore[no-any-return]
+    return dict(document)

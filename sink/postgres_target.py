@@ -97,7 +97,7 @@ class PostgresTarget:
         plan = self._current_plan(table)
         plan = self._evolve(table, plan, collapsed)
         codec = self._plan_codec(plan)
-        deletes = self._keys_for(plan, codec, collapsed.deletes)
+        deletes = self._keys_for(codec, collapsed.deletes)
         rows = self._rows_for(plan, codec, collapsed.upserts)
         if self._quarantined(table):
             touched = collapsed.deletes + [key for key, _ in collapsed.upserts]
@@ -111,7 +111,7 @@ class PostgresTarget:
         except Failed as error:
             if error.code not in (Code.TARGET_CONFLICT, Code.TARGET_REFUSED):
                 raise
-            self._one_by_one(table, plan, codec, deletes, rows, collapsed, seq)
+            self._one_by_one(table, plan, deletes, rows, collapsed, seq)
 
     def _write(
         self, plan: TablePlan, codec: RowCodec, deletes: list[tuple[Any, ...]], rows: list[tuple[Any, ...]]
@@ -133,7 +133,6 @@ class PostgresTarget:
         self,
         table: str,
         plan: TablePlan,
-        codec: RowCodec,
         deletes: list[tuple[Any, ...]],
         rows: list[tuple[Any, ...]],
         collapsed: Collapsed,
@@ -218,7 +217,7 @@ class PostgresTarget:
         rows = [tuple([None if at is None else row[at] for at in places]) for row in source.decode_rows(payloads)]
         return codec.rows_to_pg(rows)
 
-    def _keys_for(self, plan: TablePlan, codec: RowCodec, keys: list[bytes]) -> list[tuple[Any, ...]]:
+    def _keys_for(self, codec: RowCodec, keys: list[bytes]) -> list[tuple[Any, ...]]:
         by_schema: dict[int, list[bytes]] = {}
         for raw in keys:
             schema_id, payload = unframe(raw)

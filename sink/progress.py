@@ -36,7 +36,7 @@ def read_progress(target: Postgres, source: str) -> Progress | None:
         return None
     row = found[0]
     tables = {
-        one[0]: TableProgress(one[0], TableState(one[1]), *one[2:7], quarantined=one[8], reason=one[7])
+        one[0]: TableProgress(one[0], TableState(one[1]), one[2], one[3], one[4], one[5], one[6], one[8], one[7])
         for one in target.rows(_TABLES, (source,))
     }
     return Progress(

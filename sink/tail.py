@@ -81,10 +81,7 @@ class SinkTail:
         self._progress = progress
         if progress.phase not in ("source", "to_target"):
             return False
-        for watermark in candidates(self._watermarks, progress):
-            if self._cut(progress, watermark, now_ms):
-                return True
-        return False
+        return any(self._cut(progress, watermark, now_ms) for watermark in candidates(self._watermarks, progress))
 
     def _start(self) -> bool:
         if not prepared(self._target) or self._watermark_topic not in self._transport.topics(self._watermark_topic):

@@ -84,10 +84,15 @@ class CopyState:
             TableWork(
                 row[0],
                 TableState(row[1]),
-                *row[2:6],
+                row[2],
+                row[3],
+                row[4],
+                row[5],
                 plan_from_json(row[6]) if row[6] else None,
                 key_of(row[7]) if row[7] else None,
-                *row[8:11],
+                row[8],
+                row[9],
+                row[10],
             )
             for row in found
         ]

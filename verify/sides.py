@@ -50,7 +50,8 @@ class TargetSide:
         types = [plan.columns[at].pg_type for at in plan.key_indexes]
         after: tuple[object, ...] | None = None
         while True:
-            where, parameters = "", ()
+            where = ""
+            parameters: tuple[object, ...] = ()
             if after is not None:
                 marks = ", ".join(f"%s::{kind}" for kind in types)
                 where, parameters = f" WHERE ({key}) > ({marks})", after

@@ -13,9 +13,24 @@ from pathlib import Path
 
 import sqlite_utils
 
-WORDS = (
-    "appeal brief charge claim clause court decree docket estate filing hearing lease lien motion notice order".split()
-)
+WORDS = [
+    "appeal",
+    "brief",
+    "charge",
+    "claim",
+    "clause",
+    "court",
+    "decree",
+    "docket",
+    "estate",
+    "filing",
+    "hearing",
+    "lease",
+    "lien",
+    "motion",
+    "notice",
+    "order",
+]
 LEDGER_ACCOUNTS = 40
 LEDGER_TOTAL = LEDGER_ACCOUNTS * 1000
 
@@ -89,7 +104,7 @@ def _build_cases(path: Path, rng: random.Random, count: int) -> None:
     db = sqlite_utils.Database(path)
     db.executescript(CASES_SCHEMA)
     numbers = range(1, count + 1)
-    db["cases"].insert_all(
+    db.table("cases").insert_all(
         {
             "id": number,
             "reference": f"C-{number:06d}",
@@ -102,7 +117,7 @@ def _build_cases(path: Path, rng: random.Random, count: int) -> None:
         }
         for number in numbers
     )
-    db["parties"].insert_all(
+    db.table("parties").insert_all(
         {
             "case_id": number,
             "role": role,
@@ -113,7 +128,7 @@ def _build_cases(path: Path, rng: random.Random, count: int) -> None:
         for role in ("claimant", "defendant")
     )
     bodies = [document(rng) for _ in range(max(1, count // 2))]
-    db["documents"].insert_all(
+    db.table("documents").insert_all(
         {
             "id": f"{number:08x}-{copy}",
             "case_id": number,
@@ -126,14 +141,14 @@ def _build_cases(path: Path, rng: random.Random, count: int) -> None:
         for number in numbers
         for copy, body in ((copy, rng.choice(bodies)) for copy in range(rng.randrange(3)))
     )
-    db["ledger"].insert_all({"account": number, "balance": 1000} for number in range(1, LEDGER_ACCOUNTS + 1))
+    db.table("ledger").insert_all({"account": number, "balance": 1000} for number in range(1, LEDGER_ACCOUNTS + 1))
     db.conn.close()
 
 
 def _build_auth(path: Path, rng: random.Random, count: int) -> None:
     db = sqlite_utils.Database(path)
     db.executescript(AUTH_SCHEMA)
-    db["users"].insert_all(
+    db.table("users").insert_all(
         {
             "id": number,
             "email": f"user{number}@example.invalid",
@@ -144,12 +159,12 @@ def _build_auth(path: Path, rng: random.Random, count: int) -> None:
         }
         for number in range(1, count + 1)
     )
-    db["roles"].insert_all(
+    db.table("roles").insert_all(
         {"user_id": number, "role": role}
         for number in range(1, count + 1)
         for role in (["clerk"] if number % 4 else ["clerk", "partner"])
     )
-    db["sessions"].insert_all(
+    db.table("sessions").insert_all(
         {
             "token": rng.randbytes(16).hex(),
             "user_id": rng.randrange(1, count + 1),

@@ -1,5 +1,4 @@
 """Install twice, rebuild, touch, resync and uninstall on a real file."""
-# ruff: noqa: SIM300 - asserts read expected == actual
 
 from __future__ import annotations
 
