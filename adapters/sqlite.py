@@ -10,6 +10,7 @@ again with a factory that keeps the bytes (test_text_that_is_not_utf8).
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -128,6 +129,10 @@ class SqliteDatabase:
             raise Failed(Code.SOURCE_IO, f"cannot sync {wal}: {error.strerror}", hint="check the disk") from error
         finally:
             os.close(descriptor)
+
+    def free_bytes(self) -> int:
+        """Free space on the disk that holds the file."""
+        return shutil.disk_usage(Path(self._path).parent).free
 
     def backup(self, destination: str | Path) -> None:
         """Copy the whole database through SQLite's backup API (consistent while others write)."""

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 
 from capture import meta as metas
 from capture.cut import digest, keys_by_table, records, typed
-from capture.install import Rebuilt, rebuild
+from capture.install import Rebuilt, detach, rebuild
+from capture.limits import Growth, LogLimits, growth
 from capture.meta import Meta
 from capture.position import known_of, start_position
 from capture.prune import prune
@@ -28,7 +29,7 @@ from capture.sqlite_source import SqliteSource
 from ops.points import reach
 from schemas.avro import plan_of, subject_of_value
 from schemas.change import Entry, Notice, NoticeKind, Position, Record, Watermark
-from schemas.errors import Code, Failed
+from schemas.errors import Code, Failed, Refusal
 from schemas.introspect import introspect
 from schemas.model import Table
 from schemas.names import notice_topic, target_names, topic_of, watermark_topic
@@ -36,6 +37,10 @@ from schemas.plan import TablePlan, build_table_plan, carried_over
 from schemas.ports import Clock, Registry, TopicSettings, Transport
 from schemas.profile import profile_table
 from schemas.wire import watermark_message
+
+
+WATCH_EVERY_MS = 2000
+"""How often the size of the log and the free space are looked at, also while the stream is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class CaptureSettings:
     heartbeat_ms: int = 1000
     prune_every_ms: int = 2000
     prune_batch_rows: int = 2000
+    limits: LogLimits = field(default_factory=LogLimits)
     topic: TopicSettings = field(default_factory=TopicSettings)
     wants: Callable[[str], bool] = lambda table: True  # noqa: ARG005
 
@@ -85,6 +91,8 @@ class CaptureTail:
         self._notices = notice_topic(settings.prefix, source.name)
         self._started = False
         self._behind = True
+        self._growth = Growth.FINE
+        self._watched_at_ms = 0
         self._last_entry: Entry | None = None
 
     def step(self) -> bool:
@@ -92,6 +100,7 @@ class CaptureTail:
         if not self._started:
             self._start()
             return True
+        self._watch_growth()
         if not self._behind and not self._owed and not self._source.changed():
             return self._idle()
         chunk = self._read()
@@ -307,3 +316,26 @@ class CaptureTail:
                 pruned_to=self._pruned_to,
             )
         return False
+
+    def _watch_growth(self) -> None:
+        """Say once when the log is half way to its limit; at the limit do what the policy says."""
+        now_ms = self._clock.now_ms()
+        if now_ms - self._watched_at_ms < WATCH_EVERY_MS:
+            return
+        self._watched_at_ms = now_ms
+        limits = self._settings.limits
+        with self._source.view() as view:
+            entries = view.head() - view.pruned_to()
+        found = growth(limits, entries=entries, free_bytes=self._source.db.free_bytes())
+        if found is not Growth.FINE and found is not self._growth:
+            self._say("capture.log_growth", f"{self._source.name}: the change log has {entries} entries: {found}")
+        self._growth = found
+        if found is Growth.OVER and limits.detach:
+            detach(self._source.db)
+            raise Refusal(
+                Code.LOG_LIMIT,
+                "the change log reached max_log_bytes, or the disk min_free_bytes: the triggers were taken away",
+                source=self._source.name,
+                position=self._position.seq,
+                hint="make room, then tailrace up: every table is copied again; nothing of the application was stopped",
+            )

@@ -16,6 +16,7 @@ from adapters.locallog import LocalLog
 from adapters.postgres import Postgres
 from adapters.registry import TopicRegistry
 from adapters.sqlite import SqliteDatabase
+from capture.limits import LogLimits
 from capture.sqlite_source import SqliteSource
 from capture.tail import CaptureSettings, CaptureTail
 from ops.clock import SystemClock
@@ -98,6 +99,9 @@ def capture_settings(config: Config, source: str) -> CaptureSettings:
         preserve=config.identifiers == "preserve",
         batch_rows=config.batch_size,
         max_row_bytes=config.limits.max_row_bytes,
+        limits=LogLimits(
+            config.limits.max_log_bytes, config.limits.min_free_bytes, detach=config.limits.at_limit == "detach"
+        ),
         topic=topic_settings(config),
         wants=config.wants,
     )

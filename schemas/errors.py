@@ -31,7 +31,6 @@ class Code(StrEnum):
     LOG_GAP = "log-gap"
     LOG_LIMIT = "log-limit"
     NOT_INSTALLED = "not-installed"
-    TRIGGERS_CHANGED = "triggers-changed"
     CAPTURE_LOCKED = "capture-locked"
     FORMAT_NEWER = "format-newer"
     TABLE_UNSUPPORTED = "table-unsupported"
@@ -62,14 +61,9 @@ class Code(StrEnum):
     # values and schema
     MISFIT = "misfit"
     NAME_COLLISION = "name-collision"
-    NAME_TOO_LONG = "name-too-long"
-    PLAN_REFUSED = "plan-refused"
     # verification and operation
-    DIFFERENCES = "differences"
     NOT_COMPARED = "not-compared"
     LAG_UNKNOWN = "lag-unknown"
-    PAUSED = "paused"
-    QUARANTINED = "quarantined"
     INTERNAL = "internal"
 
 

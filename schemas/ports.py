@@ -63,6 +63,10 @@ class Sqlite(Protocol):
         """fdatasync of the `-wal` file (or of the database in rollback-journal mode): what was seen is durable."""
         ...
 
+    def free_bytes(self) -> int:
+        """Free space on the disk that holds the file."""
+        ...
+
     def close(self) -> None: ...
 
 

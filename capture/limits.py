@@ -1,0 +1,39 @@
+"""Decide: what the size of the change log and the free space mean; pure.
+
+The log lives in the application's own file, so a target that is away for days must not fill the application's disk. Half of
+the limit is an alert; at the limit the policy decides: `detach` takes our triggers away (the application lives, every
+table must be copied again), `keep` lets the log grow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+ENTRY_BYTES = 40
+"""Bytes of one entry with an integer key, page overhead included; long text keys take more."""
+
+
+class Growth(StrEnum):
+    FINE = "fine"
+    HALF = "half"
+    OVER = "over"
+
+
+@dataclass(frozen=True, slots=True)
+class LogLimits:
+    """`detach`: what happens at the limit; False keeps logging."""
+
+    max_log_bytes: int = 1 << 30
+    min_free_bytes: int = 256 << 20
+    detach: bool = True
+
+
+def growth(limits: LogLimits, *, entries: int, free_bytes: int) -> Growth:
+    """How near the limit the log is. `entries`: rows of the log now."""
+    log_bytes = entries * ENTRY_BYTES
+    if log_bytes >= limits.max_log_bytes or (free_bytes < limits.min_free_bytes and entries > 1):
+        return Growth.OVER
+    if log_bytes * 2 >= limits.max_log_bytes or free_bytes < 2 * limits.min_free_bytes:
+        return Growth.HALF
+    return Growth.FINE
