@@ -38,7 +38,6 @@ from schemas.ports import Clock, Registry, TopicSettings, Transport
 from schemas.profile import profile_table
 from schemas.wire import watermark_message
 
-
 WATCH_EVERY_MS = 2000
 """How often the size of the log and the free space are looked at, also while the stream is away."""
 
