@@ -1,3 +1,3 @@
 """Fixtures are plugins, one file each."""
 
-pytest_plugins = ["tests.fix_postgres"]
+pytest_plugins = ["tests.fix_postgres", "tests.fix_pipeline"]

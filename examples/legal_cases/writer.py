@@ -59,7 +59,7 @@ class Writer:
 
     def _some_case(self) -> int:
         """A case that is there; a new one where all were removed."""
-        low, high = self.cases.execute("SELECT min(id), max(id) FROM cases WHERE id < 100000").fetchone()
+        low, high = self.cases.execute("SELECT min(id), max(id) FROM cases").fetchone()
         if low is None:
             self._add_case()
             return self._some_case()
@@ -90,9 +90,8 @@ class Writer:
         case = self._some_case()
         self.cases.execute("UPDATE OR IGNORE cases SET reference = upper(reference) WHERE id = ?", (case,))
         if self.rng.random() < 0.3:
-            taken = self.cases.execute("SELECT 1 FROM cases WHERE id = ?", (case + 100_000,)).fetchone()
-            if not taken:
-                self.cases.execute("UPDATE cases SET id = id + 100000 WHERE id = ?", (case,))
+            if not self.cases.execute("SELECT 1 FROM cases WHERE id = ?", (-case,)).fetchone():
+                self.cases.execute("UPDATE cases SET id = -id WHERE id = ?", (case,))
 
     def _move_money(self) -> None:
         amount = self.rng.randrange(1, 50)

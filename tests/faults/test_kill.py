@@ -1,0 +1,102 @@
+"""kill -9 of each process at every named point, and at random moments, with live writers: nothing is lost, nothing takes
+effect twice, no manual step."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from cli.up import _install
+from tests.fix_pipeline import ROLES, Pipeline
+
+POINTS = [
+    ("capture", "capture.before_send"),
+    ("capture", "capture.after_send"),
+    ("capture", "capture.before_watermark"),
+    ("capture", "capture.after_watermark"),
+    ("capture", "capture.mid_prune"),
+    ("sink", "sink.before_apply"),
+    ("sink", "sink.before_commit"),
+    ("sink", "sink.after_commit"),
+    ("snapshot", "snapshot.after_begin"),
+    ("snapshot", "snapshot.mid_chunk"),
+    ("snapshot", "snapshot.mid_finalise"),
+]
+
+
+def _clean(pipeline: Pipeline) -> None:
+    for report in pipeline.verify():
+        assert [] == [table.as_json() for table in report.tables if not table.clean]
+        assert 0 < sum(table.rows for table in report.tables)
+
+
+@pytest.mark.parametrize(("role", "point"), POINTS, ids=[point for _, point in POINTS])
+def test_killed_at_a_named_point(pipeline: Pipeline, role: str, point: str) -> None:
+    pipeline.install()
+    pipeline.write(seconds=5)
+    pipeline.start(*(other for other in ROLES if other != role))
+    # The second time: the first is often the empty start.
+    pipeline.start(role, at=f"{point}=kill:2")
+    pipeline.wait_killed(role)
+    pipeline.start(role)
+    pipeline.end_writers()
+    pipeline.settle()
+    _clean(pipeline)
+
+
+def test_killed_in_the_middle_of_a_merge(pipeline: Pipeline) -> None:
+    pipeline.install()
+    pipeline.start()
+    pipeline.settle()
+    pipeline.kill("snapshot")
+    pipeline.write(seconds=4)
+    assert 0 == pipeline.run("reset", "cases", "--table", "documents", "--yes", "cases").returncode
+    pipeline.start("snapshot", at="snapshot.mid_merge=kill")
+    pipeline.wait_killed("snapshot")
+    pipeline.start("snapshot")
+    pipeline.end_writers()
+    pipeline.settle()
+    _clean(pipeline)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_at_random_moments_alone_and_together(pipeline: Pipeline, seed: int) -> None:
+    rng = random.Random(seed)
+    pipeline.install()
+    pipeline.write(seconds=9)
+    pipeline.start()
+    for _ in range(6):
+        time.sleep(rng.uniform(0.3, 1.4))
+        victims = rng.sample(ROLES, rng.randrange(1, 4))
+        for role in victims:
+            pipeline.kill(role)
+        pipeline.start(*victims)
+    pipeline.end_writers()
+    pipeline.settle()
+    _clean(pipeline)
+
+
+def test_second_capture_and_second_sink_refuse_naming_the_first(pipeline: Pipeline) -> None:
+    pipeline.install()
+    pipeline.start()
+    pipeline.settle()
+    capture = pipeline.run("capture")
+    assert 3 == capture.returncode
+    assert str(pipeline.processes["capture"].pid) in capture.stderr
+    sink = pipeline.run("sink")
+    assert 3 == sink.returncode
+    assert "tailrace-sink" in sink.stderr
+
+
+def test_installing_again_changes_nothing(pipeline: Pipeline) -> None:
+    pipeline.install()
+    pipeline.start()
+    pipeline.settle()
+    before = pipeline.run("status", "--json").stdout
+    for name in pipeline.config.source_databases:
+        _install(pipeline.config, name, wal=True)
+    pipeline.settle()
+    assert '"phase": "following"' in before
+    _clean(pipeline)

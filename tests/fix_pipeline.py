@@ -1,0 +1,119 @@
+"""Do: a whole pipeline in real processes on the sample application, for tests that kill, pause and cut."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.content import verify_source
+from cli.look import Looker
+from cli.up import _install, _prepare_target, settled
+from examples.legal_cases.build import build
+from examples.legal_cases.writer import start as start_writers
+from ops.config import Config, load, sample
+from verify.report import Report
+
+ROLES = ("capture", "sink", "snapshot")
+
+
+class Pipeline:
+    """Sample databases, configuration and daemons in one folder."""
+
+    def __init__(self, folder: Path, url: str, *, cases: int = 60) -> None:
+        self.folder = folder
+        paths = build(folder, seed=7, cases=cases)
+        self.config_path = folder / "tailrace.toml"
+        text = sample({path.stem: path.name for path in paths}, target_url="${TAILRACE_TEST_TARGET}")
+        self.config_path.write_text(text + "\n", encoding="utf-8")
+        self.environment = {**os.environ, "TAILRACE_TEST_TARGET": url}
+        os.environ["TAILRACE_TEST_TARGET"] = url
+        self.config: Config = load(self.config_path)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.writers: list[subprocess.Popen[bytes]] = []
+
+    def install(self) -> None:
+        _prepare_target(self.config)
+        for name in self.config.source_databases:
+            _install(self.config, name, wal=True)
+
+    def start(self, *roles: str, at: str = "") -> None:
+        """Start daemons; `at` arms a fault point, e.g. `sink.after_commit=kill`."""
+        for role in roles or ROLES:
+            command = [sys.executable, "-m", "cli.main", "-c", str(self.config_path), role, "--quiet"]
+            self.processes[role] = subprocess.Popen(
+                command, env={**self.environment, "TAILRACE_AT": at}, stderr=subprocess.DEVNULL
+            )
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "cli.main", "-c", str(self.config_path), *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=120)
+
+    def write(self, *, seconds: float, rate: float = 150.0, processes: int = 2) -> None:
+        self.writers += start_writers(self.folder, processes=processes, seed=3, seconds=seconds, rate=rate)
+
+    def end_writers(self) -> None:
+        for writer in self.writers:
+            assert 0 == writer.wait(timeout=60)
+        self.writers = []
+
+    def kill(self, role: str) -> None:
+        self.processes[role].send_signal(signal.SIGKILL)
+        self.processes[role].wait()
+
+    def wait_killed(self, role: str, *, timeout_s: float = 30.0) -> None:
+        """Until the armed point killed the process; a point that is never reached is a failure of the test."""
+        assert -signal.SIGKILL == self.processes[role].wait(timeout=timeout_s)
+
+    def settle(self, *, timeout_s: float = 60.0) -> None:
+        """Until everything is copied, indexed, consistent and applied to the head."""
+        looker = Looker(self.config, list(self.config.source_databases))
+        document = None
+        try:
+            deadline = time.monotonic() + timeout_s
+            while True:
+                before, document = document, looker.look()
+                if settled(document, before):
+                    return
+                assert time.monotonic() < deadline, (document, self.errors())
+                time.sleep(0.1)
+        finally:
+            looker.close()
+
+    def until(self, happened: Callable[[], bool], *, timeout_s: float = 30.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not happened():
+            assert time.monotonic() < deadline, self.errors()
+            time.sleep(0.05)
+
+    def verify(self) -> list[Report]:
+        return [verify_source(self.config, name) for name in self.config.source_databases]
+
+    def errors(self) -> str:
+        path = self.folder / "error.log"
+        return path.read_text() if path.exists() else ""
+
+    def close(self) -> None:
+        for process in (*self.processes.values(), *self.writers):
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for process in (*self.processes.values(), *self.writers):
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, database_url: str) -> Iterator[Pipeline]:
+    made = Pipeline(tmp_path / "run", database_url)
+    yield made
+    made.close()
