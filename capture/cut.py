@@ -17,37 +17,73 @@ MARKER = 0
 """Table number of entries that carry no key: they only move seq (install, rebuild, resync)."""
 
 
-def keys_by_table(entries: Sequence[Entry], tables: Mapping[int, Table]) -> dict[int, list[Key]]:
-    """Distinct keys per table number, in order of first mention. Keys of equal value and other class stay apart."""
-    found: dict[int, dict[tuple[tuple[type, object], ...], Key]] = {}
+Mark = tuple[object, ...]
+"""A key with its storage classes: hashable, and equal only to itself."""
+
+
+def keys_by_table(
+    entries: Sequence[Entry], tables: Mapping[int, Table], seen: dict[int, set[Mark]] | None = None
+) -> dict[int, list[Key]]:
+    """Distinct keys per table number, in order of first mention. Keys of equal value and other class stay apart.
+
+    Args:
+        seen: keys that were already given; grows by what is given now.
+    """
+    known: dict[int, set[Mark]] = {} if seen is None else seen
+    widths = {number: len(table.key_columns) for number, table in tables.items()}
+    found: dict[int, list[Key]] = {}
     for entry in entries:
-        table = tables.get(entry.table)
-        if table is None:
-            continue
-        key = entry.key[: len(table.key_columns)]
-        found.setdefault(entry.table, {}).setdefault(typed(key), key)
-    return {number: list(keys.values()) for number, keys in found.items()}
+        number = entry.table
+        if number not in widths:
+            continue  # a marker, a table that is gone, or entries under a key that the table had before
+        key = entry.key[: widths[number]]
+        mark = typed(key)
+        marks = known.setdefault(number, set())
+        if mark not in marks:
+            marks.add(mark)
+            found.setdefault(number, []).append(key)
+    return found
 
 
-def typed(key: Key) -> tuple[tuple[type, object], ...]:
+def ops_by_table(entries: Sequence[Entry]) -> dict[int, dict[Key, str]]:
+    """Table number -> key columns of the entry -> last op. Informational, so equal keys of other classes may share."""
+    found: dict[int, dict[Key, str]] = {}
+    for entry in entries:
+        found.setdefault(entry.table, {})[entry.key] = entry.op
+    return found
+
+
+def typed(key: Key) -> Mark:
     """A key that is equal only to itself: 1, 1.0 and '1' differ, and so do 0.0 and -0.0."""
-    return tuple([(type(value), repr(value) if type(value) is float else value) for value in key])
+    classes = tuple(map(type, key))
+    if float in classes:
+        return (classes, *[repr(value) if type(value) is float else value for value in key])
+    return (classes, *key)
+
+
+def weight_bytes(rows: Sequence[Row]) -> int:
+    """Bytes of TEXT and BLOB, at least (a character is counted as one), and eight for any other value."""
+    total = 0
+    for column in zip(*rows, strict=True):
+        long = [value for value in column if isinstance(value, (str, bytes))]
+        total += sum(map(len, long)) + 8 * (len(column) - len(long))
+    return total
 
 
 def records(
-    table: Table,
-    keys: Sequence[Key],
-    found: Mapping[Key, Row],
-    *,
-    head: int,
-    ops: Mapping[tuple[tuple[type, object], ...], str],
+    table: Table, keys: Sequence[Key], found: Mapping[Key, Row], *, head: int, ops: Mapping[Key, str]
 ) -> list[Record]:
-    """Tombstones for keys without a row, upserts for every row found (also under a key only SQLite calls equal)."""
-    present = {typed(key): key for key in found}
-    result = [Record(table.name, key, None, head, Op.DELETE) for key in keys if typed(key) not in present]
-    for mark, key in present.items():
-        op = Op.CREATE if ops.get(mark) == "c" else Op.UPDATE
-        result.append(Record(table.name, key, found[key], head, op))
+    """Tombstones for keys without a row, upserts for every row found (also under a key only SQLite calls equal).
+
+    The tombstones come first: where the target calls both keys equal, the row must be what stays.
+    """
+    present = {typed(key) for key in found}
+    name = table.name
+    result = [Record(name, key, None, head, Op.DELETE) for key in keys if typed(key) not in present]
+    width = len(table.key_columns)
+    shortened = ops if not ops or len(next(iter(ops))) == width else {key[:width]: op for key, op in ops.items()}
+    for key, row in found.items():
+        result.append(Record(name, key, row, head, Op.CREATE if shortened.get(key) == "c" else Op.UPDATE))
     return result
 
 

@@ -125,7 +125,7 @@ def _complete(db: Sqlite, meta: Meta, tables: dict[str, Table], triggers: Sequen
 def _next_meta(before: Meta, database: Database, tables: dict[str, Table], drift: Drift) -> Meta:
     numbers = {one.name: number for number, one in before.tables.items()}
     app = _app_triggers(database)
-    free = max([*before.tables, 0]) + 1
+    free = max([*before.tables, before.last_number]) + 1
     gone = {**before.gone, **{name: before.tables[numbers[name]].generation for name in drift.gone}}
     after: dict[int, MetaTable] = {}
     for name, table in tables.items():
@@ -134,7 +134,12 @@ def _next_meta(before: Meta, database: Database, tables: dict[str, Table], drift
             number, free = free, free + 1
             generation = gone.pop(name, 0) + 1
         else:
-            generation = before.tables[number].generation + (name in drift.resync)
+            known = before.tables[number]
+            generation = known.generation + (name in drift.resync)
+            if (known.key_kind, known.key_columns) != (table.key.kind, table.key_columns):
+                # Entries already in the log name rows by the former key: under a number that means the new one they
+                # would be tombstones of keys that never were. The copy that is owed covers what they stand for.
+                number, free = free, free + 1
         after[number] = MetaTable(
             name,
             generation,
@@ -150,6 +155,7 @@ def _next_meta(before: Meta, database: Database, tables: dict[str, Table], drift
         tables=after,
         gone=gone,
         plan_generation=before.plan_generation + 1,
+        last_number=free - 1,
     )
 
 

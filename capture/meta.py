@@ -1,7 +1,7 @@
 """Decide: what `_tailrace_meta` says, as a value, and how it is written.
 
-Invariant: a table keeps its number for the life of the installation, and its generation only rises; a COPY notice is
-owed for every (table, generation) that the stream does not know yet.
+Invariant: a table keeps its number as long as it keeps its key, no number is given twice, and generations only rise; a
+COPY notice is owed for every (table, generation) that the stream does not know yet.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Meta:
     tables: Mapping[int, MetaTable] = field(default_factory=dict)
     gone: Mapping[str, int] = field(default_factory=dict)
     """Tables that were dropped since install -> last generation."""
+    last_number: int = 0
+    """Highest table number ever given: none is given twice, since the log may still hold entries of the former."""
 
     def number_of(self, table: str) -> int | None:
         return next((number for number, one in self.tables.items() if one.name == table), None)
@@ -56,6 +58,16 @@ def shape_of(table: Table, columns: int | None = None) -> str:
     taken = table.columns[:columns]
     parts = [f"{c.name}\x1f{c.declared}\x1f{c.affinity}\x1f{c.pk_position}\x1f{c.hidden}" for c in taken]
     return "\x1e".join((*parts, table.key.kind, *table.key.columns))
+
+
+def keys_agree(meta: Meta, tables: Mapping[str, Table]) -> bool:
+    """Do the triggers log the keys that the tables have now? A NULL that came into a declared key or left it changes the
+    key without moving the schema version."""
+    return all(
+        one.name in tables
+        and (one.key_kind, one.key_columns) == (tables[one.name].key.kind, tables[one.name].key_columns)
+        for one in meta.tables.values()
+    )
 
 
 def exists(db: Sqlite) -> bool:
@@ -87,6 +99,7 @@ def read(db: Sqlite) -> Meta:
         pruned_to=int(values["pruned_to"]),
         tables=tables,
         gone=json.loads(values["gone"]),
+        last_number=int(values.get("last_number", 0)),
     )
 
 
@@ -100,6 +113,7 @@ def write(db: Sqlite, meta: Meta) -> None:
         "plan_generation": str(meta.plan_generation),
         "tables": json.dumps({str(number): asdict(one) for number, one in meta.tables.items()}),
         "gone": json.dumps(dict(meta.gone)),
+        "last_number": str(max([meta.last_number, *meta.tables])),
     }
     for key, value in values.items():
         db.run(f"INSERT OR REPLACE INTO {META}(key, value) VALUES (?, ?)", (key, value))

@@ -35,6 +35,7 @@ class Publisher:
         registry: Registry,
         *,
         notices: str,
+        source: str,
         identity: str,
         settings: TopicSettings,
         max_row_bytes: int,
@@ -45,6 +46,7 @@ class Publisher:
         self._identity = identity
         self._settings = settings
         self._max_row_bytes = max_row_bytes
+        self._source = source
         self._tables: dict[str, _Published] = {}
         self.ends: dict[str, dict[int, int]] = {}
         transport.create_topics({notices: TopicSettings()})
@@ -139,7 +141,7 @@ class Publisher:
         ids = self._tables[record.table]
         return Notice(
             NoticeKind.QUARANTINE,
-            "",
+            self._source,
             record.table,
             record.seq,
             reason,

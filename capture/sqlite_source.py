@@ -58,6 +58,11 @@ class SqliteView:
         found = self._db.rows(f"SELECT * FROM {LOG} WHERE seq = ?", (seq,))
         return Entry(found[0][0], found[0][1], found[0][2], found[0][3], found[0][4:]) if found else None
 
+    def holds_null_key(self, table: Table) -> bool:
+        """Does any row now have a NULL in a column of its declared key?"""
+        test = " OR ".join(f"{quote(name)} IS NULL" for name in table.key.columns)
+        return bool(self._db.rows(f"SELECT 1 FROM {quote(table.name)} WHERE {test} LIMIT 1"))
+
     def rows(self, table: Table, keys: Sequence[Key]) -> Mapping[Key, Row]:
         width = len(table.key_columns)
         step = max(1, _PARAMETERS // width)

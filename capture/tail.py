@@ -14,28 +14,29 @@ A crash between any two lines repeats work: position is read back from the strea
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from capture import meta as metas
-from capture.cut import digest, keys_by_table, records, typed
+from capture.choose import choose_plan
+from capture.chunk import Chunk, first_gap, read_chunk
+from capture.cut import digest
 from capture.install import Rebuilt, detach, rebuild
 from capture.limits import Growth, LogLimits, growth
-from capture.meta import Meta
+from capture.meta import Meta, keys_agree
 from capture.position import known_of, start_position
 from capture.prune import prune
 from capture.publish import Publisher
 from capture.sqlite_source import SqliteSource
 from ops.points import reach
-from schemas.avro import plan_of, subject_of_value
-from schemas.change import Entry, Notice, NoticeKind, Position, Record, Watermark
+from schemas.change import Entry, Notice, NoticeKind, Position, Watermark
 from schemas.errors import Code, Failed, Refusal
 from schemas.introspect import introspect
-from schemas.model import Table
-from schemas.names import notice_topic, target_names, topic_of, watermark_topic
-from schemas.plan import TablePlan, build_table_plan, carried_over
+from schemas.model import KeyKind, Table
+from schemas.names import notice_topic, target_names, watermark_topic
+from schemas.plan import TablePlan
 from schemas.ports import Clock, Registry, TopicSettings, Transport
-from schemas.profile import profile_table
 from schemas.wire import watermark_message
 
 WATCH_EVERY_MS = 2000
@@ -50,6 +51,8 @@ class CaptureSettings:
     target_schema: str
     preserve: bool = False
     batch_rows: int = 1000
+    batch_bytes: int = 8 * 1024 * 1024
+    """A chunk ends once the rows read weigh this much."""
     max_row_bytes: int = 16 * 1024 * 1024
     heartbeat_ms: int = 1000
     prune_every_ms: int = 2000
@@ -57,14 +60,6 @@ class CaptureSettings:
     limits: LogLimits = field(default_factory=LogLimits)
     topic: TopicSettings = field(default_factory=TopicSettings)
     wants: Callable[[str], bool] = lambda table: True  # noqa: ARG005
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    entries: Sequence[Entry]
-    records: dict[str, list[Record]]
-    head: int
-    reached: bool
 
 
 class CaptureTail:
@@ -102,17 +97,31 @@ class CaptureTail:
         self._watch_growth()
         if not self._behind and not self._owed and not self._source.changed():
             return self._idle()
+        # `changed` tells of a commit once. Should anything below fail, the next step must look again by itself and not
+        # wait for the application's next commit.
+        self._behind = True
         chunk = self._read()
         if chunk is None:
-            self._adopt(rebuild(self._source.db, wanted=self._wanted()))
-            self._behind = True
+            with self._or_start_again():
+                self._adopt(rebuild(self._source.db, wanted=self._wanted()))
             return True
-        if chunk.entries or self._owed:
+        # Also when only the watermark of an earlier step is missing: its records are in the stream, nobody may use them.
+        unmarked = chunk.reached and (self._last is None or self._position.seq != self._last.seq)
+        if chunk.entries or self._owed or unmarked:
             self._publish(chunk)
         self._behind = not chunk.reached
         if self._behind:
             return True
         return self._idle()
+
+    @contextmanager
+    def _or_start_again(self) -> Iterator[None]:
+        """What was half taken over (tables, plans, owed notices) is worth nothing: read all of it anew."""
+        try:
+            yield
+        except BaseException:
+            self._started = False
+            raise
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -124,6 +133,8 @@ class CaptureTail:
         self._announced = dict(known.announced)
         self._gone_said = set(known.gone)
         self._last = known.last
+        # Another capture may have gone on from here: what this one read last says nothing of where it stands now.
+        self._last_entry = None
         with self._source.view() as view:
             meta = metas.read(db)
             self._position = start_position(view, meta, known.last, source=self._source.name)
@@ -134,6 +145,7 @@ class CaptureTail:
             self._transport,
             self._registry,
             notices=self._notices,
+            source=self._source.name,
             identity=meta.identity,
             settings=settings.topic,
             max_row_bytes=settings.max_row_bytes,
@@ -143,7 +155,11 @@ class CaptureTail:
         self._pruned_at_ms = 0
         self._oldest_ts_ms: int | None = None
         self._owed: list[Notice] = []
-        changed = meta.fingerprint != database.fingerprint or meta.schema_version != self._mark[0]
+        changed = (
+            meta.fingerprint != database.fingerprint
+            or meta.schema_version != self._mark[0]
+            or not keys_agree(meta, database.tables)
+        )
         adopted = rebuild(db, wanted=self._wanted()) if changed else None
         if adopted is not None:
             self._adopt(adopted)
@@ -154,7 +170,12 @@ class CaptureTail:
 
     def _wanted(self) -> Iterable[str]:
         with self._source.view():
-            return [name for name in introspect(self._source.db).tables if self._settings.wants(name)]
+            tables = introspect(self._source.db).tables
+        return [
+            name
+            for name, table in tables.items()
+            if self._settings.wants(name) and table.key.kind is not KeyKind.WHOLE_ROW
+        ]
 
     def _adopt(self, rebuilt: Rebuilt) -> None:
         drift = rebuilt.drift
@@ -164,9 +185,8 @@ class CaptureTail:
         self._mark = (rebuilt.meta.schema_version, rebuilt.meta.plan_generation)
         self._use(rebuilt.meta, rebuilt.database.tables)
 
-    def _use(self, meta: Meta, tables: object) -> None:
+    def _use(self, meta: Meta, tables: Mapping[str, Table]) -> None:
         """Take over what the meta table says: tables by number, plans, and the notices the stream is owed."""
-        assert isinstance(tables, dict)
         self._meta = meta
         self._tables: dict[int, Table] = {number: tables[one.name] for number, one in meta.tables.items()}
         names = target_names(
@@ -198,32 +218,21 @@ class CaptureTail:
                 )
 
     def _plan(self, table: Table, target_table: str) -> TablePlan:
-        """The last plan of this table if it still has its shape, else a new one from a profile of the values there are
-        now. Never narrower than an earlier one."""
-        settings = self._settings
-        topic = topic_of(settings.prefix, self._source.name, table.name)
-        subject = f"{topic}-value"
-        earlier = [plan_of(schema) for _, (name, schema) in sorted(self._registry.known().items()) if name == subject]
-        last = earlier[-1] if earlier else None
-        shape = tuple(table.row_columns)
-        if last is not None and tuple(c.name for c in last.columns) == shape and last.key == table.key_columns:
-            return last
-        self._say("capture.profile", f"{table.name}: reading the storage classes of every value")
-        plan = build_table_plan(
+        return choose_plan(
+            self._source.db,
             table,
-            profile_table(self._source.db, table),
+            self._registry,
             source=self._source.name,
-            prefix=settings.prefix,
-            target_schema=settings.target_schema,
-            preserve=settings.preserve,
+            prefix=self._settings.prefix,
+            target_schema=self._settings.target_schema,
             target_table=target_table,
+            preserve=self._settings.preserve,
+            say=self._say,
         )
-        assert subject == subject_of_value(plan)
-        return carried_over(last, plan) if last is not None and last.key == plan.key else plan
 
     # -- one chunk -----------------------------------------------------------------------------------------------
 
-    def _read(self) -> _Chunk | None:
+    def _read(self) -> Chunk | None:
         """One view. None: the schema or the plan moved, the tables must be looked at again first."""
         with self._source.view() as view:
             mark = view.mark()
@@ -232,33 +241,26 @@ class CaptureTail:
             meta = metas.read(self._source.db) if mark[1] != self._meta.plan_generation else None
             head = view.head()
             entries = view.entries(self._position, limit_rows=self._settings.batch_rows)
-            if entries and entries[0].seq != self._position.seq + 1:
+            gap = first_gap(entries, self._position)
+            if gap is not None:
                 # Somebody pruned or deleted behind our back: only the stream knows where we stand.
                 self._started = False
                 raise Failed(
                     Code.LOG_GAP,
-                    f"the change log goes on at {entries[0].seq}",
+                    f"the change log goes on at {gap}",
                     source=self._source.name,
                     position=self._position.seq,
                     hint="capture reads its position back from the stream and starts again",
                 )
-            found = self._records(view, entries, head)
+            chunk = read_chunk(view, entries, self._tables, head=head, limit_bytes=self._settings.batch_bytes)
+        if chunk.rekey is not None:
+            return None
         if meta is not None:
-            self._use(meta, {table.name: table for table in self._tables.values()})
-        reached = not entries or entries[-1].seq >= head
-        return _Chunk(entries, found, head, reached)
+            with self._or_start_again():
+                self._use(meta, {table.name: table for table in self._tables.values()})
+        return chunk
 
-    def _records(self, view: object, entries: Sequence[Entry], head: int) -> dict[str, list[Record]]:
-        result: dict[str, list[Record]] = {}
-        ops = {(entry.table, typed(entry.key)): entry.op for entry in entries}
-        for number, keys in keys_by_table(entries, self._tables).items():
-            table = self._tables[number]
-            own = {mark: op for (tab, mark), op in ops.items() if tab == number}
-            found = view.rows(table, keys)  # type: ignore[attr-defined]
-            result[table.name] = records(table, keys, found, head=head, ops=own)
-        return result
-
-    def _publish(self, chunk: _Chunk) -> None:
+    def _publish(self, chunk: Chunk) -> None:
         self._source.make_durable()
         notices, self._owed = self._owed, []
         try:
