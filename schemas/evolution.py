@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from schemas.ddl import full_name
-from schemas.names import constraint_name, quote
+from schemas.errors import Code, Refusal
+from schemas.names import constraint_name, quote, text_literal
 from schemas.plan import ColumnPlan, TablePlan
 from schemas.typemap import codec, join
 
@@ -37,7 +38,7 @@ def evolve(current: TablePlan, incoming: TablePlan, *, drop_missing: bool = Fals
     table = full_name(current)
     statements: list[str] = []
     columns: list[ColumnPlan] = []
-    key_replaced = False
+    key_replaced = retyped = False
     for name, column in want.items():
         old = have.get(name)
         if old is None:
@@ -50,14 +51,20 @@ def evolve(current: TablePlan, incoming: TablePlan, *, drop_missing: bool = Fals
         if old.not_null and not merged.not_null and name not in current.target_key:
             statements.append(f"ALTER TABLE {table} ALTER COLUMN {quote(old.target)} DROP NOT NULL")
         if joined != old.codec:
-            statements += _retype(table, current, old, merged)
-            key_replaced |= name in current.target_key
+            steps = _retype(table, old, merged, key=name in current.target_key)
+            statements += steps
+            retyped |= bool(steps)
+            key_replaced |= bool(steps) and name in current.target_key
         columns.append(merged)
     for name, old in have.items():
         if name in want:
             continue
         if drop_missing:
             statements.append(f"ALTER TABLE {table} DROP COLUMN {quote(old.target)}")
+        elif old.not_null and name not in current.target_key:
+            # Rows of the incoming schema come without this column.
+            statements.append(f"ALTER TABLE {table} ALTER COLUMN {quote(old.target)} DROP NOT NULL")
+            columns.append(replace(old, not_null=False))
         else:
             columns.append(old)
     plan = replace(
@@ -65,7 +72,7 @@ def evolve(current: TablePlan, incoming: TablePlan, *, drop_missing: bool = Fals
     )
     if key_replaced:
         statements.append(primary_key(plan))
-    return Evolution(plan, tuple(statements), any("tailrace_new" in text for text in statements))
+    return Evolution(plan, tuple(statements), retyped)
 
 
 def primary_key(plan: TablePlan) -> str:
@@ -86,51 +93,91 @@ def _type(column: ColumnPlan) -> str:
     return f'{column.pg_type} COLLATE "C"' if column.pg_type == "text" else column.pg_type
 
 
-def _retype(table: str, plan: TablePlan, old: ColumnPlan, new: ColumnPlan) -> list[str]:
+def _retype(table: str, old: ColumnPlan, new: ColumnPlan, *, key: bool) -> list[str]:
+    """No CASCADE: our own keys and indexes on the column go with it anyway, and a view that somebody made over the table
+    must be named in an error, not vanish."""
     if old.pg_type == new.pg_type:
         return []
-    name, temporary = quote(old.target), quote("tailrace_new")
+    name, temporary = quote(old.target), quote("_tailrace_new")
     statements = [
         f"ALTER TABLE {table} ADD COLUMN {temporary} {_type(new)}",
         f"UPDATE {table} SET {temporary} = {fill(old.codec, new.codec, name)}",
-        f"ALTER TABLE {table} DROP COLUMN {name} CASCADE",
+        f"ALTER TABLE {table} DROP COLUMN {name}",
         f"ALTER TABLE {table} RENAME COLUMN {temporary} TO {name}",
     ]
-    if old.name in plan.key:
+    if key:
         statements.append(f"ALTER TABLE {table} ALTER COLUMN {name} SET NOT NULL")
     return statements
 
 
+_UTF8_NO_NUL = (
+    "^(0[1-9a-f]|[1-7][0-9a-f]|(c[2-9a-f]|d[0-9a-f])[89ab][0-9a-f]|e0[ab][0-9a-f][89ab][0-9a-f]"
+    "|(e[1-9a-c]|e[ef])([89ab][0-9a-f]){2}|ed[89][0-9a-f][89ab][0-9a-f]|f0[9ab][0-9a-f]([89ab][0-9a-f]){2}"
+    "|f[1-3]([89ab][0-9a-f]){3}|f48[0-9a-f]([89ab][0-9a-f]){2})*$"
+)
+"""Over the hex form, pair by pair: PostgreSQL has no test for valid UTF-8 that does not raise (RFC 3629, section 4)."""
+
+
 def fill(old: str, new: str, name: str) -> str:
-    """SQL of a column's value in a wider codec: the same SQLite value comes back out of both."""
-    number = "'^[+-]?[0-9]+$'"
-    real_text = f"CASE WHEN {name}::text ~ '[.e]' THEN {name}::text ELSE {name}::text || '.0' END"
-    infinite = (
-        f"CASE WHEN {name} = 'Infinity' THEN '9e999' WHEN {name} = '-Infinity' THEN '-9e999' ELSE {real_text} END"
-    )
+    """SQL of a column's value in a wider codec: exactly what encoding the same SQLite value anew gives.
+
+    Not only the same value: a key is found again by its encoded form, and a tombstone that does not find its row
+    leaves the row for ever (test_fill_is_what_encoding_anew_gives). NULL stays NULL in every form.
+    """
     if new.startswith("affinity-text"):
-        return {"double": infinite, "boolean": f"({name}::int)::text"}.get(old, f"{name}::text")
+        return {"double": _double_text(name), "boolean": f"({name}::int)::text"}.get(old, f"{name}::text")
     if new == "text-bytes":
         return f"convert_to({name}, 'UTF8')"
     if new == "long":
         return f"{name}::int"
+    if new == "jsonb":
+        return f"CASE WHEN {name} IS NOT NULL THEN {_json(old, name)} END"
+    raise Refusal(
+        Code.INTERNAL,
+        f"column {name} cannot go from codec {old} to {new}",
+        hint="resync the table: `tailrace resync TABLE`",
+    )
+
+
+def _double_text(name: str) -> str:
+    """Python's repr. The two differ between 1e15 and 1e16, where PostgreSQL already writes an exponent; the cast goes
+    through text, since double precision to numeric keeps 15 digits only."""
+    plain = (
+        f"CASE WHEN abs({name}) >= 1e15 AND abs({name}) < 1e16 THEN {name}::text::numeric::text ELSE {name}::text END"
+    )
+    return (
+        f"CASE WHEN {name} = 'Infinity' THEN '9e999' WHEN {name} = '-Infinity' THEN '-9e999' "
+        f"WHEN {plain} ~ '[.e]' THEN {plain} ELSE {plain} || '.0' END"
+    )
+
+
+def _json(old: str, name: str) -> str:
+    def special(kind: str, text: str) -> str:
+        return f"jsonb_build_object('{kind}', {text})"
+
+    base64 = f"replace(encode({name}, 'base64'), E'\\n', '')" if old in ("blob", "text-bytes") else ""
     if old == "boolean":
         return f"to_jsonb({name}::int)"
     if old == "double":
-        real = f"to_jsonb({name}::text::numeric + 0.0)"
-        special = "jsonb_build_object('real', CASE WHEN {0} = 0 THEN '-0.0' WHEN {0} > 0 THEN 'inf' ELSE '-inf' END)"
         return (
-            f"CASE WHEN {name} IS NULL THEN NULL WHEN {name} IN ('Infinity', '-Infinity') OR {name}::text = '-0' "
-            f"THEN {special.format(name)} ELSE {real} END"
+            f"CASE WHEN {name} = 'Infinity' THEN {special('real', text_literal('inf'))} "
+            f"WHEN {name} = '-Infinity' THEN {special('real', text_literal('-inf'))} "
+            f"WHEN {name}::text = '-0' THEN {special('real', text_literal('-0.0'))} "
+            f"ELSE to_jsonb({name}::text::numeric + 0.0) END"
         )
     if old == "blob":
-        return f"jsonb_build_object('blob', replace(encode({name}, 'base64'), E'\\n', ''))"
+        return special("blob", base64)
     if old == "text-bytes":
-        return f"jsonb_build_object('text', replace(encode({name}, 'base64'), E'\\n', ''))"
+        text = f"to_jsonb(convert_from({name}, 'UTF8'))"
+        return f"CASE WHEN encode({name}, 'hex') ~ '{_UTF8_NO_NUL}' THEN {text} ELSE {special('text', base64)} END"
     if old.startswith("affinity-text"):
+        # In these affinities text that looks like a number has become one, so what looks like a number is one.
         return (
-            f"CASE WHEN {name} ~ {number} THEN to_jsonb({name}::numeric) "
-            f"WHEN {name} ~ '^[+-]?[0-9]*\\.?[0-9]+(e[+-]?[0-9]+)?$' THEN to_jsonb({name}::numeric + 0.0) "
+            f"CASE WHEN {name} = '9e999' THEN {special('real', text_literal('inf'))} "
+            f"WHEN {name} = '-9e999' THEN {special('real', text_literal('-inf'))} "
+            f"WHEN {name} = '-0.0' THEN {special('real', text_literal('-0.0'))} "
+            f"WHEN {name} ~ '^-?[0-9]+$' THEN to_jsonb({name}::numeric) "
+            f"WHEN {name} ~ '^-?[0-9]+(\\.[0-9]+)?(e[+-][0-9]+)?$' THEN to_jsonb({name}::numeric + 0.0) "
             f"ELSE to_jsonb({name}) END"
         )
     return f"to_jsonb({name})"
