@@ -25,8 +25,9 @@ from capture.cut import digest
 from capture.install import Rebuilt, detach, rebuild
 from capture.limits import Growth, LogLimits, growth
 from capture.meta import Meta, keys_agree
+from capture.owed import owed_notices
 from capture.position import known_of, start_position
-from capture.prune import prune
+from capture.prune import next_prune_ms, prune
 from capture.publish import Publisher
 from capture.sqlite_source import SqliteSource
 from ops.points import reach
@@ -57,6 +58,8 @@ class CaptureSettings:
     heartbeat_ms: int = 1000
     prune_every_ms: int = 2000
     prune_batch_rows: int = 2000
+    prune_pause_ms: int = 50
+    """Between two batches while more may go: the application's writers come in between."""
     limits: LogLimits = field(default_factory=LogLimits)
     topic: TopicSettings = field(default_factory=TopicSettings)
     wants: Callable[[str], bool] = lambda table: True  # noqa: ARG005
@@ -152,7 +155,7 @@ class CaptureTail:
         )
         self._host_path = f"{os.uname().nodename}:{db.path}"
         self._sent_at_ms = 0
-        self._pruned_at_ms = 0
+        self._prune_due_ms = 0
         self._oldest_ts_ms: int | None = None
         self._owed: list[Notice] = []
         changed = (
@@ -194,28 +197,14 @@ class CaptureTail:
         )
         with self._source.view():
             self._publisher.use([self._plan(table, names[table.name]) for table in self._tables.values()])
-        head = self._position.seq
-        self._owed = []
-        for one in meta.tables.values():
-            if self._announced.get(one.name, 0) < one.generation:
-                value_id, key_id = self._publisher.schema_ids(one.name)
-                self._owed.append(
-                    Notice(
-                        NoticeKind.COPY,
-                        self._source.name,
-                        one.name,
-                        head,
-                        "copy owed",
-                        one.generation,
-                        value_id,
-                        key_id,
-                    )
-                )
-        for name, generation in meta.gone.items():
-            if name in self._announced and name not in self._gone_said:
-                self._owed.append(
-                    Notice(NoticeKind.GONE, self._source.name, name, head, "dropped at the source", generation)
-                )
+        self._owed = owed_notices(
+            meta,
+            self._announced,
+            self._gone_said,
+            source=self._source.name,
+            seq=self._position.seq,
+            schema_ids=self._publisher.schema_ids,
+        )
 
     def _plan(self, table: Table, target_table: str) -> TablePlan:
         return choose_plan(
@@ -308,13 +297,21 @@ class CaptureTail:
         now_ms = self._clock.now_ms()
         if self._last is not None and now_ms - self._sent_at_ms >= self._settings.heartbeat_ms:
             self._write_watermark(heartbeat=True)
-        if self._last is not None and now_ms - self._pruned_at_ms >= self._settings.prune_every_ms:
-            self._pruned_at_ms = now_ms
+        if self._last is not None and now_ms >= self._prune_due_ms:
+            before = self._pruned_to
             self._pruned_to = prune(
                 self._source.db,
                 upto=self._last.seq,
                 batch_rows=self._settings.prune_batch_rows,
-                pruned_to=self._pruned_to,
+                pruned_to=before,
+            )
+            self._prune_due_ms = next_prune_ms(
+                now_ms,
+                before=before,
+                after=self._pruned_to,
+                upto=self._last.seq,
+                every_ms=self._settings.prune_every_ms,
+                pause_ms=self._settings.prune_pause_ms,
             )
         return False
 
