@@ -45,11 +45,20 @@ class SqliteDatabase:
                 hint="correct the path in [source_databases]",
             )
         mode = "ro" if read_only else "rwc" if create else "rw"
-        uri = Path(self._path).as_uri() + f"?mode={mode}"
+        self._uri = Path(self._path).as_uri() + f"?mode={mode}"
+        self._timeout_s = timeout_s
+        self._connection = self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
         with self._translated():
-            self._connection = sqlite3.connect(
-                uri, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False
+            return sqlite3.connect(
+                self._uri, uri=True, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
             )
+
+    def reopen(self) -> None:
+        """Forget the open files: a connection that outlived a restore reads a `-wal` that is no longer there."""
+        self._connection.close()
+        self._connection = self._connect()
 
     @property
     def path(self) -> str:

@@ -1,6 +1,7 @@
 """Decide: what a moved schema means for each table; pure.
 
-ADD COLUMN at the end flows on (rows are read again with the new schema). A new table is copied. A dropped one is gone.
+ADD COLUMN at the end flows on (rows are read again with the new schema), unless rows that are already there have a
+value in it at once (a DEFAULT, a generated column): no trigger fires for those. A new table is copied. A dropped one is gone.
 Everything else - rename, drop column, type change, create-copy-drop-rename, another key - resyncs that table alone.
 A rowid-keyed table is resynced after *any* foreign schema change: VACUUM renumbers its rowids and shows only as a moved
 schema version, and a resync too many is harmless while one too few is fatal (test_vacuum_renumbers_rowids).
@@ -64,6 +65,9 @@ def decide(
             reasons[name] = "the schema version moved: VACUUM may have renumbered its rowids"
         elif app_triggers.get(name, "") != one.objects:
             reasons[name] = "the application changed its triggers while ours stood behind them"
+        elif any(column.default is not None or column.is_generated for column in table.columns[one.column_count :]):
+            # Rows that are already there show the default without any trigger having fired.
+            reasons[name] = "a column was added that existing rows have a value in"
         elif len(table.columns) > one.column_count:
             widened.append(name)
     return Drift(

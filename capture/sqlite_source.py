@@ -110,6 +110,10 @@ class SqliteSource:
     def db(self) -> Sqlite:
         return self._db
 
+    def reopen(self) -> None:
+        self._db.reopen()
+        self._seen = None
+
     @contextmanager
     def view(self) -> Iterator[SqliteView]:
         with self._db.read_view():

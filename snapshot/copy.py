@@ -52,6 +52,8 @@ class TableCopy:
 
     def begin(self, work: TableWork, table: Table) -> None:
         """Fix the floor, make the target table (or a shadow, when the table is already there)."""
+        # A copy may have been asked for because the file was restored under this process.
+        self._reader.reopen()
         with self._source.view() as view:
             head = view.head()
         expected = self._reader.count(table)

@@ -78,6 +78,9 @@ class SnapshotTail:
         return True
 
     def _advance(self, work: TableWork) -> None:
+        if work.state is TableState.REQUESTED:
+            # The copy was asked for because the schema may have changed: what was read of it before is worth nothing.
+            self._database = None
         table = self._table(work.table)
         if table is None:
             # Dropped between the notice and now: its GONE notice follows in the stream.
