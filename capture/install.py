@@ -19,7 +19,7 @@ from capture.sqlite_triggers import LOG, META, NOW_MS, log_statements, trigger_s
 from ops.points import reach
 from schemas.errors import Code, Refusal
 from schemas.introspect import introspect
-from schemas.model import OWN_PREFIX, Database, Key, Table, Value
+from schemas.model import OWN_PREFIX, BadText, Database, Key, Table, Value
 from schemas.names import quote
 from schemas.ports import Sqlite
 
@@ -194,11 +194,12 @@ def touch(db: Sqlite, table: Table, number: int, keys: Iterable[Key]) -> int:
     """Log keys, so that capture reads and sends their rows again: the only repair there is. Returns how many."""
     width = len(table.key_columns)
     columns = ", ".join(f"k{at}" for at in range(width))
-    marks = ", ".join("?" * width)
     count = 0
     with db.write():
         for key in keys:
             values: Sequence[Value] = key
+            # Bytes of a TEXT would be bound, and logged, as a BLOB: another key.
+            marks = ", ".join("CAST(? AS TEXT)" if type(value) is BadText else "?" for value in values)
             db.run(f"INSERT INTO {LOG}(ts, tab, op, {columns}) VALUES (NULL, ?, 't', {marks})", (number, *values))
             count += 1
     return count

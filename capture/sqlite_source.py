@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from capture.sqlite_triggers import LOG, META, key_expressions
 from schemas.change import Entry, Position
 from schemas.introspect import introspect
-from schemas.model import Database, Key, KeyKind, Row, Table
+from schemas.model import BadText, Database, Key, KeyKind, Row, Table, Value
 from schemas.names import quote
 from schemas.ports import Sqlite
 
@@ -70,24 +70,34 @@ class SqliteView:
         found: dict[Key, Row] = {}
         for start in range(0, len(keys), step):
             part = keys[start : start + step]
-            for row in self._db.rows(rows_sql(table, len(part)), [value for key in part for value in key]):
+            for row in self._db.rows(rows_sql(table, part), [value for key in part for value in key]):
                 found[tuple([row[at] for at in places])] = row
         return found
 
 
-def rows_sql(table: Table, count: int) -> str:
-    """SELECT of the rows of `count` keys; uses the key's index (test_rows_are_found_by_the_index)."""
+def rows_sql(table: Table, keys: Sequence[Key]) -> str:
+    """SELECT of the rows of these keys; uses the key's index (test_rows_are_found_by_the_index)."""
     columns = ", ".join(row_expressions(table, "t."))
     if table.key.kind in (KeyKind.ROWID, KeyKind.ROWID_ALIAS):
-        marks = ", ".join("?" * count)
+        marks = ", ".join("?" * len(keys))
         return f"SELECT {columns} FROM {quote(table.name)} AS t WHERE t.{_rowid(table)} IN ({marks})"
     names = [f"k{at}" for at in range(len(table.key_columns))]
-    tuples = ", ".join(f"({', '.join('?' * len(names))})" for _ in range(count))
+    if any(BadText in map(type, key) for key in keys):
+        tuples = ", ".join(f"({', '.join(map(bound, key))})" for key in keys)
+    else:
+        tuples = ", ".join([f"({', '.join('?' * len(names))})"] * len(keys))
     equal = " AND ".join(f"{own} = k.{name}" for own, name in zip(key_expressions(table, "t."), names, strict=True))
     return (
         f"WITH k({', '.join(names)}) AS (VALUES {tuples}) "
         f"SELECT {columns} FROM k CROSS JOIN {quote(table.name)} AS t ON {equal}"
     )
+
+
+def bound(value: Value) -> str:
+    """The parameter of one key value. The driver binds the bytes of a TEXT that is not UTF-8 as a BLOB, which no TEXT
+    equals and every TEXT sorts below: its row would be taken for deleted and the copy would end at it. The plus takes
+    the affinity away that CAST gives, which would be applied to the other side of the comparison."""
+    return "+CAST(? AS TEXT)" if type(value) is BadText else "?"
 
 
 def _rowid(table: Table) -> str:
@@ -136,12 +146,12 @@ class SqliteSource:
         """In the caller's view if one is open, else each call sees its own."""
         keys = [_rowid(table)] if table.key.kind is KeyKind.ROWID_ALIAS else key_expressions(table)
         conditions, params = [], []
-        for bound, sign in ((after, ">"), (upto, "<=")):
-            if bound is not None:
-                marks = ", ".join("?" * len(bound))
+        for edge, sign in ((after, ">"), (upto, "<=")):
+            if edge is not None:
+                marks = ", ".join(map(bound, edge))
                 left = keys[0] if len(keys) == 1 else f"({', '.join(keys)})"
                 conditions.append(f"{left} {sign} {marks if len(keys) == 1 else f'({marks})'}")
-                params += list(bound)
+                params += list(edge)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         sql = (
             f"SELECT {', '.join(row_expressions(table))} FROM {quote(table.name)}{where} "
