@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from schemas.codecs_dates import sql_text
 from schemas.ddl import full_name
 from schemas.errors import Code, Refusal
+from schemas.model import Affinity
 from schemas.names import constraint_name, quote, text_literal
 from schemas.plan import ColumnPlan, TablePlan
 from schemas.typemap import codec, join
@@ -46,7 +48,7 @@ def evolve(current: TablePlan, incoming: TablePlan, *, drop_missing: bool = Fals
             statements.append(f"ALTER TABLE {table} ADD COLUMN {quote(column.target)} {_type(added)}")
             columns.append(added)
             continue
-        joined = join(old.codec, column.codec)
+        joined = join(old.codec, column.codec, Affinity(column.affinity))
         merged = replace(column, codec=joined, pg_type=codec(joined).pg_type, not_null=old.not_null and column.not_null)
         if old.not_null and not merged.not_null and name not in current.target_key:
             statements.append(f"ALTER TABLE {table} ALTER COLUMN {quote(old.target)} DROP NOT NULL")
@@ -84,7 +86,8 @@ def covers(current: TablePlan, incoming: TablePlan) -> bool:
     """Can every record of `incoming` be written into a table of `current` as it is?"""
     have = {column.target: column for column in current.columns}
     return all(
-        column.target in have and join(have[column.target].codec, column.codec) == have[column.target].codec
+        column.target in have
+        and join(have[column.target].codec, column.codec, Affinity(column.affinity)) == have[column.target].codec
         for column in incoming.columns
     )
 
@@ -124,12 +127,20 @@ def fill(old: str, new: str, name: str) -> str:
     Not only the same value: a key is found again by its encoded form, and a tombstone that does not find its row
     leaves the row for ever (test_fill_is_what_encoding_anew_gives). NULL stays NULL in every form.
     """
+    if old == "date" or old.startswith("timestamp:"):
+        return fill("text", new, sql_text(old, name)) if new != "text" else sql_text(old, name)
+    if old == "json" and new != "json":
+        return fill("text", new, f"{name}::text") if new != "text" else f"{name}::text"
     if new.startswith("affinity-text"):
-        return {"double": _double_text(name), "boolean": f"({name}::int)::text"}.get(old, f"{name}::text")
+        return {
+            "double": _double_text(name),
+            "boolean": f"({name}::int)::text",
+            "numeric": f"CASE WHEN {_is_int64(name)} THEN trunc({name})::text ELSE {_double_text(f'{name}::float8')} END",
+        }.get(old, f"{name}::text")
     if new == "text-bytes":
         return f"convert_to({name}, 'UTF8')"
-    if new == "long":
-        return f"{name}::int"
+    if new in ("long", "numeric"):
+        return f"{name}::int" if old == "boolean" else f"{name}::numeric"
     if new == "jsonb":
         return f"CASE WHEN {name} IS NOT NULL THEN {_json(old, name)} END"
     raise Refusal(
@@ -137,6 +148,11 @@ def fill(old: str, new: str, name: str) -> str:
         f"column {name} cannot go from codec {old} to {new}",
         hint="resync the table: `tailrace resync TABLE`",
     )
+
+
+def _is_int64(name: str) -> str:
+    """Numeric holds an INTEGER where the number is integral and in range (codecs_numbers.NUMERIC)."""
+    return f"{name} = trunc({name}) AND {name} BETWEEN -9223372036854775808 AND 9223372036854775807"
 
 
 def _double_text(name: str) -> str:
@@ -165,6 +181,8 @@ def _json(old: str, name: str) -> str:
             f"WHEN {name}::text = '-0' THEN {special('real', text_literal('-0.0'))} "
             f"ELSE to_jsonb({name}::text::numeric + 0.0) END"
         )
+    if old == "numeric":
+        return f"CASE WHEN {_is_int64(name)} THEN to_jsonb(trunc({name})) ELSE to_jsonb({name} + 0.0) END"
     if old == "blob":
         return special("blob", base64)
     if old == "text-bytes":

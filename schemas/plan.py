@@ -63,8 +63,10 @@ def build_table_plan(
     target_schema: str,
     preserve: bool = False,
     target_table: str | None = None,
+    types: str = "profile",
 ) -> TablePlan:
-    """Derive the plan of one table from its shape and its profile."""
+    """Derive the plan of one table from its shape and its profile. `types`: see `typemap.choose`."""
+    indexed = {term.column for index in table.indexes for term in index.terms}
     names = target_names(table.row_columns, preserve=preserve)
     columns = []
     if table.key.kind is KeyKind.ROWID:
@@ -76,6 +78,8 @@ def build_table_plan(
                 profile.columns.get(column.name, ColumnProfile()),
                 names[column.name],
                 in_key=column.name in table.key_columns,
+                indexed=column.name in indexed,
+                types=types,
             )
         )
     return TablePlan(
@@ -90,8 +94,10 @@ def build_table_plan(
     )
 
 
-def _column_plan(column: Column, profile: ColumnProfile, target: str, *, in_key: bool) -> ColumnPlan:
-    chosen, why = choose(column, profile, in_key=in_key)
+def _column_plan(
+    column: Column, profile: ColumnProfile, target: str, *, in_key: bool, indexed: bool, types: str
+) -> ColumnPlan:
+    chosen, why = choose(column, profile, in_key=in_key, indexed=indexed, types=types)
     return ColumnPlan(
         name=column.name,
         target=target,
@@ -124,7 +130,10 @@ def carried_over(old: TablePlan, new: TablePlan) -> TablePlan:
     earlier: Mapping[str, ColumnPlan] = {column.name: column for column in old.columns}
     plan = new
     for column in new.columns:
-        if column.name in earlier and (joined := join(earlier[column.name].codec, column.codec)) != column.codec:
+        if (
+            column.name in earlier
+            and (joined := join(earlier[column.name].codec, column.codec, Affinity(column.affinity))) != column.codec
+        ):
             plan = with_codec(plan, column.name, joined, "carries what an earlier schema carried")
     return plan
 

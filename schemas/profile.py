@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from schemas.model import ROWID_COLUMN, KeyKind, Table
+from schemas.codecs_dates import form_of, python_form
+from schemas.model import ROWID_COLUMN, Column, KeyKind, Table
 from schemas.names import quote
 from schemas.ports import Sqlite
 
@@ -17,7 +18,8 @@ from schemas.ports import Sqlite
 @dataclass(frozen=True, slots=True)
 class ColumnProfile:
     """Counts of storage classes; `awkward_text`: TEXT with a NUL or bytes that are not UTF-8; `max_bytes`: longest TEXT
-    or BLOB; `small_ints`: all integers are 0 or 1."""
+    or BLOB; `small_ints`: all integers are 0 or 1; `infinite`: a real is; `form`: the codec whose form all texts have, of
+    a column declared as a date or as JSON ("" otherwise)."""
 
     ints: int = 0
     reals: int = 0
@@ -27,6 +29,8 @@ class ColumnProfile:
     awkward_text: int = 0
     max_bytes: int = 0
     small_ints: bool = False
+    infinite: bool = False
+    form: str = ""
 
     @property
     def classes(self) -> frozenset[str]:
@@ -40,7 +44,7 @@ class TableProfile:
     columns: Mapping[str, ColumnProfile]
 
 
-_PER_COLUMN = 7
+_PER_COLUMN = 8
 
 
 def profile_sql(table: Table) -> str:
@@ -57,6 +61,7 @@ def profile_sql(table: Table) -> str:
             f"sum(CASE typeof({c}) WHEN 'text' THEN instr({c}, char(0)) > 0 ELSE 0 END)",
             f"max(CASE WHEN typeof({c}) IN ('text', 'blob') THEN length(CAST({c} AS BLOB)) ELSE 0 END)",
             f"min(CASE typeof({c}) WHEN 'integer' THEN {c} IN (0, 1) ELSE 1 END)",
+            f"max(CASE typeof({c}) WHEN 'real' THEN {c} IN (9e999, -9e999) ELSE 0 END)",
         ]
     return f"SELECT {', '.join(parts)} FROM {quote(table.name)}"
 
@@ -71,7 +76,7 @@ def profile_table(db: Sqlite, table: Table) -> TableProfile:
         rows = int(answer[0])
         for at, column in enumerate(part):
             figures = [int(value or 0) for value in answer[1 + at * _PER_COLUMN : 1 + (at + 1) * _PER_COLUMN]]
-            ints, reals, texts, blobs, awkward, longest, small = figures
+            ints, reals, texts, blobs, awkward, longest, small, infinite = figures
             columns[column.name] = ColumnProfile(
                 ints,
                 reals,
@@ -81,7 +86,12 @@ def profile_table(db: Sqlite, table: Table) -> TableProfile:
                 awkward,
                 longest,
                 bool(small) and ints > 0,
+                bool(infinite),
             )
+    for column in table.columns:
+        one = columns[column.name]
+        if one.classes == {"text"} and not one.awkward_text:
+            columns[column.name] = replace(one, form=_form(db, table, column, one.texts))
     if table.key.kind is KeyKind.ROWID:
         columns[ROWID_COLUMN] = ColumnProfile(ints=rows)
     return TableProfile(rows, columns)
@@ -89,3 +99,56 @@ def profile_table(db: Sqlite, table: Table) -> TableProfile:
 
 def _group_sql(table: Table, *, part_start: int) -> str:
     return profile_sql(replace(table, columns=table.columns[part_start : part_start + 200]))
+
+
+def _form(db: Sqlite, table: Table, column: Column, texts: int) -> str:
+    """The form of a column that is all text. The first value proposes it, one count decides.
+
+    A text that SQLite counts and the codec refuses (the year 0) widens the column later; none is changed.
+    """
+    declared, name, c = column.declared.upper(), quote(table.name), quote(column.name)
+    if "JSON" in declared:
+        return "json" if _count(db, f"SELECT count(*) FROM {name} WHERE json_valid({c})") == texts else ""
+    if not declared.startswith(("DATE", "TIMESTAMP")):
+        return ""
+    first = db.rows(f"SELECT {c} FROM {name} WHERE {c} IS NOT NULL LIMIT 1")
+    form = form_of(first[0][0]) if first and type(first[0][0]) is str else None
+    if form is None:
+        return ""
+    for candidate in _candidates(form):
+        if _count(db, f"SELECT count(*) FROM {name} WHERE {_matches(candidate, c)}") == texts:
+            return candidate
+    return ""
+
+
+def _candidates(form: str) -> tuple[str, ...]:
+    """Six digits throughout and never zero: `T` is how Python writes it, which leaves zeros out one day."""
+    if not form.startswith("timestamp:") or form[11] not in "06":
+        return (form,)
+    loose = python_form(form)
+    return (loose, form) if form[10:12] == "T6" else (form, loose)
+
+
+def _matches(form: str, c: str) -> str:
+    """SQLite condition: `c` has the form, and its day exists (strftime would answer another one)."""
+    day = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
+    exists = f"strftime('%Y-%m-%d', {c}) = substr({c}, 1, 10)"
+    if form == "date":
+        return f"{c} GLOB '{day}' AND {exists}"
+    middle, precision, zone = " " if form[10] == "_" else "T", form[11], form[12:]
+    minutes = f"{day}{middle}[0-9][0-9]:[0-9][0-9]"
+    seconds = f"{minutes}:[0-9][0-9]"
+    globs = {
+        "m": [minutes],
+        "0": [seconds],
+        "3": [f"{seconds}.{'[0-9]' * 3}"],
+        "6": [f"{seconds}.{'[0-9]' * 6}"],
+        "u": [seconds, f"{seconds}.{'[0-9]' * 6}"],
+    }[precision]
+    shape = " OR ".join(f"{c} GLOB '{glob}{zone}'" for glob in globs)
+    zero = f" AND {c} NOT GLOB '*.000000{zone}'" if precision == "u" else ""
+    return f"({shape}){zero} AND {exists}"
+
+
+def _count(db: Sqlite, sql: str) -> int:
+    return int(db.rows(sql)[0][0])

@@ -1,264 +1,141 @@
-"""Decide: the codec table, the one place that says how a value crosses from SQLite to PostgreSQL and back.
+"""Decide: the one place that says how a value crosses from SQLite to PostgreSQL and back.
 
 Invariant: `decode(from_pg(to_pg(encode(v))))` has the same storage class and the same bytes as `v`, for every value
 that the codec accepts. A codec is chosen only if every profiled value survives that round trip; a later value that does
-not fit widens the column (`join`), it is never changed to fit.
+not fit widens the column (`widen`, `join`), it is never changed to fit.
 Trap: the declared name is not the affinity: STRING, UUID and JSON are NUMERIC, and '007' is stored in them as 7.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
+from collections.abc import Iterable
 
-from schemas.model import Affinity, BadText, Column, Value
+from schemas.codecs import BLOB, BOOLEAN, DOUBLE, LONG, PLAIN, TEXT, TEXT_BYTES, Codec, fits
+from schemas.codecs_dates import DATE, python_form, timestamp
+from schemas.codecs_json import JSON, JSONB
+from schemas.codecs_numbers import AFFINITY_TEXT, NUMERIC
+from schemas.model import Affinity, Column, Value
 from schemas.profile import ColumnProfile
 
+__all__ = ["Codec", "choose", "codec", "fits", "is_decimal", "join", "widen", "wider"]
 
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """One value rule, both directions. A None function means identity. NULL never reaches a function.
-
-    `accepts`: Python types that may pass; `check`: a further test of one value, or None.
-    """
-
-    name: str
-    """Stable, travels in the Avro field property `tailrace.codec`; the affinity after a colon where it matters."""
-    pg_type: str
-    avro_type: str
-    """long, double, string, bytes or boolean."""
-    accepts: frozenset[type]
-    check: Callable[[Any], bool] | None = None
-    encode: Callable[[Any], Any] | None = None
-    """SQLite value -> Avro value."""
-    decode: Callable[[Any], Value] | None = None
-    """Avro value -> SQLite value."""
-    to_pg: Callable[[Any], Any] | None = None
-    """Avro value -> psycopg parameter (binary)."""
-    from_pg: Callable[[Any], Any] | None = None
-    """psycopg result -> Avro value."""
-
-
-def _no_nul(text: str) -> bool:
-    return "\x00" not in text
-
-
-def _number_text(value: int | float | str) -> str:
-    """Text whose affinity conversion gives the value back: repr is the shortest exact form of a double."""
-    if type(value) is float:
-        return "9e999" if value == math.inf else "-9e999" if value == -math.inf else repr(value)
-    return str(value)
-
-
-def _restores(affinity: Affinity, value: Any) -> bool:
-    """Does `restore` give this very value back? Text that looks like a number cannot be told from the number."""
-    if type(value) is str and not _no_nul(value):
-        return False
-    back = restore(affinity, _number_text(value))
-    return type(back) is type(value) and (back == value) and (type(value) is not float or _same_bits(back, value))
-
-
-def _same_bits(one: Any, other: Any) -> bool:
-    return math.copysign(1.0, one) == math.copysign(1.0, other)
-
-
-def restore(affinity: Affinity, text: str) -> Value:
-    """Apply a column's affinity to text as SQLite would (datatype3.html section 3): a well-formed number becomes one."""
-    stripped = text.strip(" \t\n\v\f\r")
-    if not stripped.isascii() or "_" in stripped:
-        return text
-    try:
-        number = int(stripped)
-        if -(2**63) <= number < 2**63:
-            return float(number) if affinity is Affinity.REAL else number
-    except ValueError:
-        pass
-    if not stripped or stripped.lower().lstrip("+-")[:1] in ("i", "n"):
-        return text
-    try:
-        return float(stripped)
-    except ValueError:
-        return text
-
-
-def _restorer(affinity: Affinity) -> Callable[[Any], Value]:
-    return lambda text: restore(affinity, text)
-
-
-def _json_encode(value: Any) -> str:
-    """A real always has a fraction and never an exponent, so that jsonb compares as SQLite does and classes stay apart."""
-    if type(value) is int:
-        return str(value)
-    if type(value) is float:
-        if not math.isfinite(value) or (value == 0.0 and math.copysign(1.0, value) < 0):
-            return json.dumps({"real": "-0.0" if value == 0.0 else "inf" if value > 0 else "-inf"})
-        return _plain_real(value)
-    if isinstance(value, BadText):
-        return json.dumps({"text": base64.b64encode(bytes(value)).decode()})
-    if type(value) is bytes:
-        return json.dumps({"blob": base64.b64encode(value).decode()})
-    if not _no_nul(value):
-        return json.dumps({"text": base64.b64encode(value.encode()).decode()})
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _plain_real(value: float) -> str:
-    text = repr(value)
-    if "e" in text:
-        text = format(Decimal(text), "f")
-    return text if "." in text else f"{text}.0"
-
-
-def _json_decode(text: str) -> Value:
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        return value  # type: ignore[no-any-return]
-    if "real" in value:
-        return float(value["real"])
-    raw = base64.b64decode(value["blob"] if "blob" in value else value["text"])
-    if "blob" in value:
-        return raw
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return BadText(raw)
-
-
-def _text_bytes(value: str | BadText) -> bytes:
-    return value.encode() if isinstance(value, str) else bytes(value)
-
-
-def _bytes_text(raw: bytes) -> Value:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return BadText(raw)
-
-
-_LONG = Codec("long", "bigint", "long", frozenset({int}))
-_DOUBLE = Codec("double", "double precision", "double", frozenset({float}))
-_TEXT = Codec("text", "text", "string", frozenset({str}), check=_no_nul)
-_BLOB = Codec("blob", "bytea", "bytes", frozenset({bytes}))
-_BOOLEAN = Codec(
-    "boolean", "boolean", "boolean", frozenset({int}), check=lambda v: v in (0, 1), encode=bool, decode=int
-)
-_TEXT_BYTES = Codec("text-bytes", "bytea", "bytes", frozenset({str, BadText}), encode=_text_bytes, decode=_bytes_text)
-_JSONB = Codec(
-    "jsonb",
-    "jsonb",
-    "string",
-    frozenset({int, float, str, bytes, BadText}),
-    encode=_json_encode,
-    decode=_json_decode,
-)
-
-
-def _affinity_codec(affinity: Affinity) -> Codec:
-    return Codec(
-        f"affinity-text:{affinity}",
-        "text",
-        "string",
-        frozenset({int, float, str}),
-        check=lambda value: _restores(affinity, value),
-        encode=_number_text,
-        decode=_restorer(affinity),
-    )
-
-
-_CODECS = {one.name: one for one in (_LONG, _DOUBLE, _TEXT, _BLOB, _BOOLEAN, _TEXT_BYTES, _JSONB)}
-_CODECS |= {
-    one.name: one
-    for one in (_affinity_codec(affinity) for affinity in (Affinity.INTEGER, Affinity.NUMERIC, Affinity.REAL))
-}
+_CODECS = {one.name: one for one in (*PLAIN, NUMERIC, *AFFINITY_TEXT, DATE, JSON, JSONB)}
+_NUMBERS = (Affinity.INTEGER, Affinity.NUMERIC, Affinity.REAL)
+_EXACT = (Affinity.INTEGER, Affinity.NUMERIC)
+"""Affinities that store an integral real as an integer, so that numeric tells the classes apart."""
 
 
 def codec(name: str) -> Codec:
     """Raises KeyError for a codec of a newer format."""
-    return _CODECS[name]
+    found = _CODECS.get(name)
+    return found if found is not None else timestamp(name)
 
 
-def choose(column: Column, profile: ColumnProfile, *, in_key: bool) -> tuple[Codec, str]:
-    """The codec of a column and one sentence why. `in_key`: keys never become boolean."""
+def is_decimal(column: Column) -> bool:
+    """Declared DECIMAL or NUMERIC: amounts, whose fraction must not wait for a retype."""
+    return column.affinity is Affinity.NUMERIC and column.declared.upper().startswith(("DEC", "NUMERIC"))
+
+
+def choose(
+    column: Column, profile: ColumnProfile, *, in_key: bool, indexed: bool = False, types: str = "profile"
+) -> tuple[Codec, str]:
+    """The codec of a column and one sentence why.
+
+    Args:
+        in_key: keys never become boolean or json.
+        indexed: json has no order, so an indexed column stays text.
+        types: "storage" keeps text as text and 0/1 as bigint, for applications that rely on it.
+    """
     classes = profile.classes
+    storage = types == "storage"
     if not classes:
-        return _when_empty(column, in_key=in_key)
+        return _when_empty(column, plain=in_key or indexed or storage, storage=storage)
+    decimal = is_decimal(column) and not storage and not (in_key and classes == {"int"})
+    if decimal and classes <= {"int", "real"} and not profile.infinite:
+        return NUMERIC, "declared DECIMAL or NUMERIC, numbers only: exact"
     if classes == {"int"}:
-        if "BOOL" in column.declared.upper() and profile.small_ints and not in_key:
-            return _BOOLEAN, "declared BOOLEAN and only 0 and 1"
-        return _LONG, "only integers"
+        if "BOOL" in column.declared.upper() and profile.small_ints and not in_key and not storage:
+            return BOOLEAN, "declared BOOLEAN and only 0 and 1"
+        return LONG, "only integers"
     if classes == {"real"}:
-        return _DOUBLE, "only reals"
+        return DOUBLE, "only reals"
     if classes == {"blob"}:
-        return _BLOB, "only blobs"
+        return BLOB, "only blobs"
     if classes == {"text"}:
-        if profile.awkward_text:
-            return _TEXT_BYTES, "text with NUL or invalid UTF-8: its bytes are kept"
-        return _TEXT, "only text"
-    restorable = column.affinity in (Affinity.INTEGER, Affinity.NUMERIC, Affinity.REAL) and not profile.awkward_text
-    if restorable and "blob" not in classes:
-        return codec(
-            f"affinity-text:{column.affinity}"
-        ), f"{' and '.join(sorted(classes))}: {column.affinity} affinity restores the class"
-    return _JSONB, f"a mix of {', '.join(sorted(classes))} in {column.affinity} affinity"
+        return _of_text(profile, json=not (in_key or indexed or storage), dates=not storage)
+    if classes == {"int", "real"} and column.affinity in _EXACT and not profile.infinite:
+        return NUMERIC, f"integers and reals: {column.affinity} affinity restores the class"
+    if "blob" not in classes and column.affinity in _NUMBERS and not profile.awkward_text:
+        mixed = " and ".join(sorted(classes))
+        return codec(f"affinity-text:{column.affinity}"), f"{mixed}: {column.affinity} affinity restores the class"
+    return JSONB, f"a mix of {', '.join(sorted(classes))} in {column.affinity} affinity"
 
 
-def _when_empty(column: Column, *, in_key: bool) -> tuple[Codec, str]:
+def _of_text(profile: ColumnProfile, *, json: bool, dates: bool) -> tuple[Codec, str]:
+    if profile.awkward_text:
+        return TEXT_BYTES, "text with NUL or invalid UTF-8: its bytes are kept"
+    if profile.form == JSON.name and json:
+        return JSON, "declared JSON and valid throughout: its bytes are kept"
+    if profile.form and profile.form != JSON.name and dates:
+        return codec(profile.form), "one strict ISO form throughout, remembered for the way back"
+    return TEXT, "only text"
+
+
+def _when_empty(column: Column, *, plain: bool, storage: bool) -> tuple[Codec, str]:
+    declared = column.declared.upper()
     if column.affinity is Affinity.INTEGER:
-        return _LONG, "no values yet, declared integer"
+        return LONG, "no values yet, declared integer"
     if column.affinity is Affinity.REAL:
-        return _DOUBLE, "no values yet, declared real"
-    if column.affinity is Affinity.BLOB and "BLOB" in column.declared.upper():
-        return _BLOB, "no values yet, declared BLOB"
-    if column.affinity is Affinity.NUMERIC and "BOOL" in column.declared.upper() and not in_key:
-        return _BOOLEAN, "no values yet, declared BOOLEAN"
-    return _TEXT, "no values yet"
-
-
-def fits(one: Codec, value: Value) -> bool:
-    """Would this codec carry this value and bring it back unchanged?"""
-    return value is None or (type(value) in one.accepts and (one.check is None or one.check(value)))
+        return DOUBLE, "no values yet, declared real"
+    if column.affinity is Affinity.BLOB and "BLOB" in declared:
+        return BLOB, "no values yet, declared BLOB"
+    if column.affinity is Affinity.NUMERIC and "BOOL" in declared and not plain:
+        return BOOLEAN, "no values yet, declared BOOLEAN"
+    if is_decimal(column) and not storage:
+        return NUMERIC, "no values yet, declared DECIMAL or NUMERIC"
+    if "JSON" in declared and not plain:
+        return JSON, "no values yet, declared JSON"
+    return TEXT, "no values yet"
 
 
 def widen(name: str, values: Iterable[Value], affinity: Affinity) -> str:
     """The narrowest codec that carries what `name` carried and these values too."""
     seen = list(values)
-    for candidate in _ladder(name, affinity):
+    for candidate in map(codec, wider(name, affinity)):
         if all(fits(candidate, value) for value in seen):
             return candidate.name
-    return _JSONB.name
+    return JSONB.name
 
 
-def _ladder(name: str, affinity: Affinity) -> list[Codec]:
-    """Codecs that accept everything `name` accepts, narrowest first."""
-    current = codec(name)
-    steps = [current]
-    if name == "boolean":
-        steps.append(_LONG)
-    if name in ("boolean", "long", "double", "text") and affinity in (
-        Affinity.INTEGER,
-        Affinity.NUMERIC,
-        Affinity.REAL,
-    ):
-        steps.append(codec(f"affinity-text:{affinity}"))
-    if name == "text":
-        steps.append(_TEXT_BYTES)
-    return [*steps, _JSONB]
+def wider(name: str, affinity: Affinity | None) -> list[str]:
+    """Codecs that accept everything `name` accepts of what a column of this affinity can hold, narrowest first.
+
+    `affinity` None: not known; only what holds for every column.
+    """
+    mixed = [f"affinity-text:{affinity}"] if affinity in _NUMBERS else []
+    exact = affinity in _EXACT
+    if name == BOOLEAN.name:
+        return [name, *wider(LONG.name, affinity)]
+    if name == LONG.name:
+        return [name, *([NUMERIC.name, *mixed] if exact else [NUMERIC.name] if affinity is None else []), JSONB.name]
+    if name == NUMERIC.name:
+        return [name, *(mixed if exact else []), JSONB.name]
+    if name == DOUBLE.name:
+        return [name, *mixed, JSONB.name]
+    if name == TEXT.name:
+        return [name, TEXT_BYTES.name, *mixed, JSONB.name]
+    if name in (DATE.name, JSON.name) or name.startswith("timestamp:"):
+        # Whole seconds are a case of the form that leaves zeros out; 6 digits are not: they may be '.000000'.
+        loose = [python_form(name)] if name.startswith("timestamp:") and name[11] == "0" else []
+        return [name, *loose, *wider(TEXT.name, affinity)]
+    return [name, JSONB.name] if name != JSONB.name else [name]
 
 
-def join(one: str, other: str) -> str:
+def join(one: str, other: str, affinity: Affinity | None = None) -> str:
     """Narrowest codec that carries everything both carry (without values at hand)."""
-    if one == other:
-        return one
-    pair = {one, other}
-    for narrow, wide in (("boolean", "long"), ("text", "text-bytes")):
-        if pair == {narrow, wide}:
-            return wide
-    mixed = [name for name in pair if name.startswith("affinity-text:")]
-    if len(mixed) == 1 and (pair - set(mixed)) <= {"boolean", "long", "double", "text"}:
-        return mixed[0]
-    return _JSONB.name
+    if affinity is None:
+        # An affinity codec among the two says which affinity the column has.
+        known = {name.partition(":")[2] for name in (one, other) if name.startswith("affinity-text:")}
+        affinity = Affinity(known.pop()) if len(known) == 1 else None
+    above = wider(other, affinity)
+    return next(name for name in wider(one, affinity) if name in above)

@@ -28,6 +28,14 @@ NAMES = (
     "affinity-text:INTEGER",
     "affinity-text:NUMERIC",
     "affinity-text:REAL",
+    "numeric",
+    "date",
+    "timestamp:_0",
+    "timestamp:_u",
+    "timestamp:T3Z",
+    "timestamp:T6+00:00",
+    "timestamp:_m",
+    "json",
     "jsonb",
 )
 VALUES: tuple[Value, ...] = (
@@ -38,6 +46,13 @@ VALUES: tuple[Value, ...] = (
     *(b"", b"abc", bytes(range(256)), b"\xff" * 100),
     *(BadText(b"\xff\xfe"), BadText(b"ok\xed\xa0\x80"), BadText(b"\xc0\x80"), BadText(b"\xf4\x90\x80\x80")),
     *("nul\x00inside", "\x00"),
+    *("2024-02-29", "0001-01-01", "9999-12-31", "2024-02-30"),
+    *("2024-02-29 00:00:00", "0001-01-01 23:59:59", "2024-02-29 00:00", "9999-12-31 23:59"),
+    *("2024-02-29 00:00:00.000001", "1969-12-31 23:59:59.999999"),
+    *("2024-02-29T00:00:00.000Z", "1969-12-31T23:59:59.999Z"),
+    *("2024-02-29T00:00:00.000000+00:00", "0001-01-01T00:00:00.000001+00:00"),
+    *('{"b": 1,  "a": [1.0, null]}', " [] ", '"\\u0000"', '{"a": 1, "a": 2}'),
+    *(0.25, 1e20, 2.0**63, 1234567890123456.5),
     None,
 )
 
@@ -51,7 +66,8 @@ def target(database_url: str) -> Iterator[Postgres]:
 
 
 def column(name: str, codec_name: str, *, not_null: bool = False) -> ColumnPlan:
-    affinity = codec_name.partition(":")[2] or "BLOB"
+    affinity = codec_name.partition(":")[2] if codec_name.startswith("affinity") else "BLOB"
+    affinity = "NUMERIC" if codec_name == "numeric" else affinity
     return ColumnPlan(name, name, "", codec(codec_name).pg_type, codec_name, not_null, "", affinity)
 
 
