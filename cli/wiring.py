@@ -135,7 +135,7 @@ def sink_of(config: Config, source: str, transport: Transport, registry: Registr
         transport,
         registry,
         SystemClock(),
-        SinkSettings(config.transport.prefix),
+        SinkSettings(config.transport.prefix, max_transaction_rows=config.limits.max_transaction_rows),
         owner=f"{os.getpid()}-{uuid.uuid4().hex}",
         say=say,
     )

@@ -27,9 +27,26 @@ from sink.statements import COPY_FROM_ROWS, arrays, delete_sql, temp_sql, upsert
 
 _CLAIM = (
     "UPDATE tailrace.progress SET applied = %s, offsets = %s, captured_at_ms = %s, applied_at_ms = %s, highest = "
-    "greatest(highest, %s), identity = %s, applying_to = NULL WHERE source = %s AND owner = %s AND applied = %s "
+    "greatest(highest, %s), identity = %s, applying_to = CASE WHEN applying_to > %s THEN applying_to END "
+    "WHERE source = %s AND owner = %s AND applied = %s "
     "AND phase IN ('source', 'to_target')"
 )
+
+
+_APPLYING = (
+    "UPDATE tailrace.progress SET applying_to = greatest(applying_to, %s), consistent = false WHERE source = %s "
+    "AND owner = %s AND applied = %s AND phase IN ('source', 'to_target')"
+)
+
+
+def _superseded(source: str, before: Progress) -> Superseded:
+    return Superseded(
+        Code.PROGRESS_LOST,
+        "another sink moved the progress of this source, or it was paused",
+        source=source,
+        position=before.applied,
+        hint="this sink reads the progress again",
+    )
 
 
 class PostgresTarget:
@@ -69,19 +86,14 @@ class PostgresTarget:
                     now_ms,
                     watermark.seq,
                     watermark.identity,
+                    watermark.seq,
                     self._source,
                     before.owner,
                     before.applied,
                 ),
             )
             if changed != 1:
-                raise Superseded(
-                    Code.PROGRESS_LOST,
-                    "another sink moved the progress of this source, or it was paused",
-                    source=self._source,
-                    position=before.applied,
-                    hint="this sink reads the progress again",
-                )
+                raise _superseded(self._source, before)
             for table, collapsed in tables.items():
                 if len(collapsed):
                     self._table(table, collapsed, watermark.seq)
@@ -90,6 +102,18 @@ class PostgresTarget:
             self._states(before, watermark.seq)
             reach("sink.before_commit")
         reach("sink.after_commit")
+
+    def slice(self, before: Progress, applying_to: int, table: str, collapsed: Collapsed) -> None:
+        """Part of a large cut, in its own transaction: rows only; nothing is consistent until `apply` closes the cut."""
+        with self._target.transaction():
+            changed = self._target.run(_APPLYING, (applying_to, self._source, before.owner, before.applied))
+            if changed != 1:
+                raise _superseded(self._source, before)
+            self._table(table, collapsed, applying_to)
+
+    def is_unique(self, table: str) -> bool:
+        """Does the target's table carry unique constraints besides its key?"""
+        return self._current_plan(table).unique
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
@@ -303,7 +327,8 @@ class PostgresTarget:
                 (self._source, read, seq),
             )
         self._target.run(
-            "UPDATE tailrace.progress SET consistent = applied >= highest AND NOT EXISTS (SELECT 1 FROM tailrace.tables t "
+            "UPDATE tailrace.progress SET consistent = applied >= highest AND applying_to IS NULL "
+            "AND NOT EXISTS (SELECT 1 FROM tailrace.tables t "
             "WHERE t.source = %s AND (t.state NOT IN ('following', 'gone') OR t.last_head > %s)) "
             "AND EXISTS (SELECT 1 FROM tailrace.tables t WHERE t.source = %s) AND NOT EXISTS (SELECT 1 FROM "
             "tailrace.quarantine q WHERE q.source = %s AND q.waived IS NULL) WHERE source = %s",

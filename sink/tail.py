@@ -7,7 +7,8 @@ target committed, since they serve lag tools and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from adapters.postgres import Postgres
@@ -16,8 +17,9 @@ from schemas.errors import Code, Superseded, Transient, Unknown
 from schemas.names import notice_topic, topic_of, watermark_topic
 from schemas.ports import Clock, Registry, Transport
 from schemas.wire import notice_of, seq_of, watermark_of
-from sink.collapse import Collapsed, collapse
+from sink.collapse import collapse
 from sink.collect import candidates, ranges, refuse_rewound
+from sink.large import LargeCut
 from sink.postgres_target import PostgresTarget
 from sink.progress import claim, prepared, read_progress
 
@@ -30,6 +32,8 @@ class SinkSettings:
     group: str = "tailrace-sink"
     tick_ms: int = 1000
     """How often an idle cut moves offsets and time on the target."""
+    max_transaction_rows: int = 200_000
+    """A cut that covers more records is collapsed on disk and applied in slices."""
     look_ms: int = 100
     """How often the states of tables are read again while no watermark is new."""
 
@@ -117,27 +121,73 @@ class SinkTail:
         advances = watermark.seq > progress.applied
         if not wanted and not advances and not self._ticks(progress, watermark, now_ms):
             return False
-        by_topic, positions = self._fetch(wanted)
-        notices: list[Notice] = [notice_of(stored) for stored in by_topic.pop(self._notices, [])]
-        for records in by_topic.values():
-            if any(seq_of(record) > watermark.seq for record in records):
-                return False
+        mine = {where: bounds for where, bounds in wanted.items() if where.topic == self._notices}
+        notices = [notice_of(stored) for batch in self._batches(mine) for stored in batch]
         held = {
             notice.table
             for notice in notices
             if notice.kind == "copy" and self._generation(progress, notice.table) < notice.generation
         }
-        collapsed: dict[str, Collapsed] = {}
+        records = {where: bounds for where, bounds in wanted.items() if tables_of.get(where.topic, "") not in held}
+        records = {where: bounds for where, bounds in records.items() if where not in mine}
         offsets = dict(progress.offsets)
-        for where, end in positions.items():
-            if tables_of.get(where.topic) not in held:
-                offsets[where] = end
-        for topic, records in by_topic.items():
-            table = tables_of[topic]
-            if table not in held:
-                collapsed[table] = collapse(records, floor=progress.floor_of(table), decode_key=self._writer.decode_key)
-        self._apply(progress, watermark, offsets, collapsed, notices, now_ms)
+        offsets.update({where: end for where, (_, end) in {**mine, **records}.items() if end is not None})
+        covered = sum((end or 0) - start for start, end in records.values())
+        if covered > self._settings.max_transaction_rows:
+            return self._apply_large(progress, watermark, records, tables_of, offsets, notices, now_ms)
+        by_topic: dict[str, list[Stored]] = {}
+        for batch in self._batches(records):
+            for stored in batch:
+                by_topic.setdefault(stored.topic, []).append(stored)
+        if any(seq_of(stored) > watermark.seq for some in by_topic.values() for stored in some):
+            return False
+        collapsed = {
+            tables_of[topic]: collapse(
+                some, floor=progress.floor_of(tables_of[topic]), decode_key=self._writer.decode_key
+            )
+            for topic, some in by_topic.items()
+        }
+        with self._losing_progress():
+            self._writer.apply(progress, watermark, offsets=offsets, tables=collapsed, notices=notices, now_ms=now_ms)
+        self._transport.commit_group(self._settings.group, offsets)
         return True
+
+    def _apply_large(
+        self,
+        progress: Progress,
+        watermark: Watermark,
+        records: Mapping[TopicPartition, tuple[int, int | None]],
+        tables_of: Mapping[str, str],
+        offsets: dict[TopicPartition, int],
+        notices: list[Notice],
+        now_ms: int,
+    ) -> bool:
+        """A cut beyond `max_transaction_rows`: memory stays flat, the target is not consistent until its last slice."""
+        large = LargeCut(self._writer, slice_rows=max(1, self._settings.max_transaction_rows // 4))
+        try:
+            for batch in self._batches(records):
+                if any(seq_of(stored) > watermark.seq for stored in batch):
+                    return False
+                for topic in {stored.topic for stored in batch}:
+                    table = tables_of[topic]
+                    some = [stored for stored in batch if stored.topic == topic]
+                    large.add(table, some, floor=progress.floor_of(table))
+            self._say("sink.large_cut", f"{self._source}: a cut up to {watermark.seq} is applied in slices")
+            with self._losing_progress():
+                large.apply(progress, watermark, offsets=offsets, notices=notices, now_ms=now_ms)
+        finally:
+            large.close()
+        self._transport.commit_group(self._settings.group, offsets)
+        return True
+
+    @contextmanager
+    def _losing_progress(self) -> Iterator[None]:
+        """After a lost compare-and-set or an unknown commit nothing in memory is believed any more."""
+        try:
+            yield
+        except (Superseded, Unknown):
+            self._progress = None
+            raise
 
     def _generation(self, progress: Progress, table: str) -> int:
         one = progress.tables.get(table)
@@ -158,15 +208,11 @@ class SinkTail:
         later = watermark.captured_at_ms > progress.captured_at_ms
         return later and now_ms - progress.applied_at_ms >= self._settings.tick_ms
 
-    def _fetch(
-        self, wanted: dict[TopicPartition, tuple[int, int | None]]
-    ) -> tuple[dict[str, list[Stored]], dict[TopicPartition, int]]:
-        by_topic: dict[str, list[Stored]] = {}
+    def _batches(self, wanted: Mapping[TopicPartition, tuple[int, int | None]]) -> Iterator[list[Stored]]:
+        """Everything in these ranges, in batches bounded by rows and bytes."""
         left = dict(wanted)
         while left:
             fetched = self._transport.fetch(left, max_messages=20_000)
-            for stored in fetched.messages:
-                by_topic.setdefault(stored.topic, []).append(stored)
             moved = False
             for where, (start, end) in list(left.items()):
                 at = fetched.next[where]
@@ -176,25 +222,9 @@ class SinkTail:
                     del left[where]
                 else:
                     left[where] = (at, end)
+            if fetched.messages:
+                yield fetched.messages
             if not moved:
                 raise Transient(
                     Code.STREAM_BUSY, "the stream does not hold yet what its watermark covers", source=self._source
                 )
-        ends = {where: end for where, (_, end) in wanted.items() if end is not None}
-        return by_topic, ends
-
-    def _apply(
-        self,
-        progress: Progress,
-        watermark: Watermark,
-        offsets: dict[TopicPartition, int],
-        collapsed: dict[str, Collapsed],
-        notices: list[Notice],
-        now_ms: int,
-    ) -> None:
-        try:
-            self._writer.apply(progress, watermark, offsets=offsets, tables=collapsed, notices=notices, now_ms=now_ms)
-        except (Superseded, Unknown):
-            self._progress = None
-            raise
-        self._transport.commit_group(self._settings.group, offsets)

@@ -14,7 +14,7 @@ FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.p
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 60
 DRIVERS = {
-    "sqlite3": {"adapters/sqlite.py", "adapters/locallog.py"},
+    "sqlite3": {"adapters/sqlite.py", "adapters/locallog.py", "adapters/spill.py"},
     "apsw": {"adapters/sqlite_apsw.py"},
     "psycopg": {"adapters/postgres.py"},
     "kafka": {"adapters/kafka.py"},

@@ -3,11 +3,13 @@ effect twice, no manual step."""
 
 from __future__ import annotations
 
+import os
 import random
 import time
 
 import pytest
 
+from adapters.postgres import Postgres
 from cli.up import _install
 from tests.fix_pipeline import ROLES, Pipeline
 
@@ -99,4 +101,30 @@ def test_installing_again_changes_nothing(pipeline: Pipeline) -> None:
         _install(pipeline.config, name, wal=True)
     pipeline.settle()
     assert '"phase": "following"' in before
+    _clean(pipeline)
+
+
+def test_killed_between_two_slices_of_a_large_cut(pipeline: Pipeline) -> None:
+    """Applied in slices, killed in the middle: not consistent until the whole cut was written again."""
+    text = pipeline.config_path.read_text()
+    pipeline.config_path.write_text(text.replace("[limits]", "[limits]\nmax_transaction_rows = 60"))
+    pipeline.install()
+    pipeline.start()
+    pipeline.settle()
+    pipeline.kill("sink")
+    pipeline.write(seconds=3, rate=0)
+    pipeline.end_writers()
+    pipeline.start("sink", at="sink.mid_slice=kill:3")
+    pipeline.wait_killed("sink")
+    target = Postgres(os.environ["TAILRACE_TEST_TARGET"], application_name="test")
+    try:
+        slices = target.rows(
+            "SELECT source, applied, applying_to, consistent FROM tailrace.progress WHERE applying_to > 0"
+        )
+        assert 1 <= len(slices)
+        assert all(applying > applied and not consistent for _, applied, applying, consistent in slices)
+    finally:
+        target.close()
+    pipeline.start("sink")
+    pipeline.settle()
     _clean(pipeline)
