@@ -55,10 +55,9 @@ def ops_by_table(entries: Sequence[Entry]) -> dict[int, dict[Key, str]]:
 
 def typed(key: Key) -> Mark:
     """A key that is equal only to itself: 1, 1.0 and '1' differ, and so do 0.0 and -0.0."""
-    classes = tuple(map(type, key))
-    if float in classes:
-        return (classes, *[repr(value) if type(value) is float else value for value in key])
-    return (classes, *key)
+    if float in map(type, key):
+        return (None, *[(repr(value),) if type(value) is float else value for value in key])
+    return key  # only an integer and a real can be equal without being the same value of the same class
 
 
 def weight_bytes(rows: Sequence[Row]) -> int:

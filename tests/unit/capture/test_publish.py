@@ -98,7 +98,9 @@ def test_a_value_that_does_not_fit_widens_its_column(value: Value) -> None:
 def test_a_key_that_does_not_fit_widens_too(value: Value) -> None:
     """A tombstone carries no row: the key alone has to ask for it."""
     transport = FakeTransport()
-    publisher(transport).send({"cases": [tombstone(value), upsert(value, 1, "a")]}, [])
+    one = publisher(transport)
+    one.send({"cases": [tombstone(value)]}, [])
+    one.send({"cases": [upsert(value, 1, "a")]}, [])
     assert [((value,), None), ((value,), (value, 1, "a"))] == decoded(transport)
 
 

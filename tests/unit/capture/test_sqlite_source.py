@@ -26,7 +26,7 @@ TABLES: dict[str, tuple[str, str, KeyKind]] = {
     "nocase": ("(k TEXT COLLATE NOCASE PRIMARY KEY NOT NULL, v)", "('b', 1), ('A', 2), ('C', 3)", KeyKind.DECLARED),
     "loose": (
         "(k PRIMARY KEY NOT NULL, v) WITHOUT ROWID",
-        f"(1, 1), (1.5, 2), ('1', 3), (x'31', 4), (-0.0, 5), ({BAD}, 6)",
+        f"(1, 1), (1.5, 2), ('1', 3), (x'31', 4), (-0.0, 5), ({BAD}, 6), (CAST(x'21ff' AS TEXT), 7)",
         KeyKind.DECLARED,
     ),
     "pair": (
@@ -103,7 +103,8 @@ def test_every_row_is_found_by_its_key(db: SqliteDatabase, name: str) -> None:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_rows_are_found_by_the_index(db: SqliteDatabase, name: str) -> None:
-    """A scan a cut would make capture slower with every row of the table."""
+    """A scan a cut would make capture slower with every row of the table; statistics must not talk SQLite into one."""
+    db.run("ANALYZE")
     table = table_of(db, name)
     keys: list[Key] = [(1,) * len(table.key_columns), (BadText(b"\xff"),) * len(table.key_columns)]
     sql = rows_sql(table, keys)
@@ -121,6 +122,15 @@ def test_a_key_of_bad_text_is_not_the_blob_of_its_bytes(db: SqliteDatabase) -> N
         blob = view.rows(table, [(b"f\xff",)])
     assert [2] == [row[1] for row in text.values()]
     assert [4] == [row[1] for row in blob.values()]
+
+
+def test_a_key_of_bad_text_does_not_make_texts_of_the_numbers_beside_it(db: SqliteDatabase) -> None:
+    """CAST has an affinity that a comparison may apply to the column: 1 would lie above a text that begins with '!', and
+    the copy would go round in circles (also test_pages_of_one_are_the_whole_table)."""
+    source, table = SqliteSource(db, "main"), table_of(db, "loose")
+    with source.view() as view:
+        found = view.rows(table, [(BadText(b"f\xff"),), ("1",)])
+    assert [3, 6] == sorted(int(str(row[1])) for row in found.values())
 
 
 def test_a_logged_key_of_bad_text_finds_its_row(db: SqliteDatabase) -> None:
