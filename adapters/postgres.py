@@ -82,9 +82,13 @@ class Postgres:
                 connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self._role)))
             return connection
 
-    def rows(self, statement: str, params: Sequence[Any] = (), *, binary: bool = True) -> list[tuple[Any, ...]]:
+    def rows(
+        self, statement: str, params: Sequence[Any] = (), *, binary: bool = True, prepare: bool | None = None
+    ) -> list[tuple[Any, ...]]:
+        """All rows. `prepare` False: for reads of tables whose columns may be widened meanwhile, since PostgreSQL
+        refuses a prepared SELECT whose result types moved."""
         with self._translated():
-            cursor = self.connected().execute(statement, params or None, binary=binary)
+            cursor = self.connected().execute(statement, params or None, prepare=prepare, binary=binary)
             return cursor.fetchall() if cursor.description else []
 
     def run(self, statement: str, params: Sequence[Any] = ()) -> int:

@@ -40,7 +40,7 @@ class TargetSide:
         columns = ", ".join(f"t.{quote(column.target)}" for column in plan.columns)
         parameters = [list(column) for column in zip(*self._codec.sqlite_keys_to_pg(keys), strict=True)]
         sql = f"SELECT {columns} FROM unnest({arrays}) AS u({names}) JOIN {full_name(plan)} AS t ON {equal}"
-        return self._keyed(self._target.rows(sql, parameters))
+        return self._keyed(self._target.rows(sql, parameters, prepare=False))
 
     def chunks(self, *, chunk_rows: int) -> Iterator[list[Key]]:
         """All keys, in the target's own order, each chunk by its own statement: no long transaction is held."""
@@ -56,7 +56,7 @@ class TargetSide:
                 marks = ", ".join(f"%s::{kind}" for kind in types)
                 where, parameters = f" WHERE ({key}) > ({marks})", after
             sql = f"SELECT {columns} FROM {full_name(plan)}{where} ORDER BY {key} LIMIT {chunk_rows}"
-            found = self._target.rows(sql, parameters)
+            found = self._target.rows(sql, parameters, prepare=False)
             if not found:
                 return
             after = tuple(found[-1][at] for at in plan.key_indexes)
