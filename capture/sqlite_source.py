@@ -95,9 +95,8 @@ def rows_sql(table: Table, keys: Sequence[Key]) -> str:
 
 def bound(value: Value) -> str:
     """The parameter of one key value. The driver binds the bytes of a TEXT that is not UTF-8 as a BLOB, which no TEXT
-    equals and every TEXT sorts below: its row would be taken for deleted and the copy would end at it. The plus takes
-    the affinity away that CAST gives, which would be applied to the other side of the comparison."""
-    return "+CAST(? AS TEXT)" if type(value) is BadText else "?"
+    equals and every TEXT sorts below: its row would be taken for deleted and the copy would end at it."""
+    return "CAST(? AS TEXT)" if type(value) is BadText else "?"
 
 
 def _rowid(table: Table) -> str:

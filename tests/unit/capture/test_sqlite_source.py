@@ -125,8 +125,7 @@ def test_a_key_of_bad_text_is_not_the_blob_of_its_bytes(db: SqliteDatabase) -> N
 
 
 def test_a_key_of_bad_text_does_not_make_texts_of_the_numbers_beside_it(db: SqliteDatabase) -> None:
-    """CAST has an affinity that a comparison may apply to the column: 1 would lie above a text that begins with '!', and
-    the copy would go round in circles (also test_pages_of_one_are_the_whole_table)."""
+    """CAST gives an affinity: '1' must not come to find the integer 1 by it."""
     source, table = SqliteSource(db, "main"), table_of(db, "loose")
     with source.view() as view:
         found = view.rows(table, [(BadText(b"f\xff"),), ("1",)])
