@@ -40,6 +40,8 @@ from schemas.plan import TablePlan
 from schemas.ports import Clock, Registry, TopicSettings, Transport
 from schemas.wire import watermark_message
 
+WATERMARKS = TopicSettings(min_compaction_lag_ms=5 * 60 * 1000)
+"""Only the last watermark is ever needed again; one a second for a week of idling would be a gigabyte."""
 WATCH_EVERY_MS = 2000
 """How often the size of the log and the free space are looked at, also while the stream is away."""
 
@@ -131,7 +133,7 @@ class CaptureTail:
     def _start(self) -> None:
         """Everything is read anew, so a restart inside the process is the same as a new process."""
         db, settings = self._source.db, self._settings
-        self._transport.create_topics({self._watermarks: TopicSettings(), self._notices: TopicSettings()})
+        self._transport.create_topics({self._watermarks: WATERMARKS, self._notices: TopicSettings()})
         known = known_of(self._transport, watermarks=self._watermarks, notices=self._notices)
         self._announced = dict(known.announced)
         self._gone_said = set(known.gone)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cli.compaction import Compaction
 from cli.options import chosen_sources, config_of
 from cli.wiring import capture_lock, capture_of, open_registry, open_transport, sink_of, snapshot_of, telemetry
 from ops.clock import SystemClock
@@ -40,6 +41,7 @@ def capture_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -
     steppers: list[tuple[str, Stepper]] = [
         (name, capture_of(config, name, transport, registry, say)) for name in chosen
     ]
+    steppers.append(("compaction", Compaction(transport, SystemClock())))
     try:
         _run(config, "capture", steppers, quiet=quiet)
     finally:
