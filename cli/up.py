@@ -28,6 +28,7 @@ from cli.render import lag_line, status_panel
 from cli.wiring import TARGET_URL_FILE, open_source, open_target, telemetry
 from embedded.postgres import EmbeddedPostgres
 from ops.config import Config
+from ops.retry import call_with_retries
 from ops.supervise import Child, Supervisor
 from ops.telemetry import Telemetry
 from schemas.bookkeeping import statements as bookkeeping
@@ -35,6 +36,7 @@ from schemas.errors import Code, Failed, Refusal
 from schemas.introspect import introspect
 from schemas.model import KeyKind
 
+INSTALL_S = 30.0
 LOOK_S = 0.25
 PLAIN_S = 2.0
 
@@ -171,7 +173,9 @@ def _install(config: Config, name: str, *, wal: bool) -> None:
         for table in tables.values():
             if config.wants(table.name) and table.key.kind is KeyKind.WHOLE_ROW:
                 click.echo(f"refused: {name}.{table.name}: {table.key.reason}", err=True)
-        result = install(db, str(uuid.uuid4()), wanted=wanted, wal=wal)
+        identity = str(uuid.uuid4())
+        # SQLite does not wait for a lock when the journal mode changes, however long the busy time-out is.
+        result = call_with_retries(lambda: install(db, identity, wanted=wanted, wal=wal), for_s=INSTALL_S)
         done = "installed" if result.changed else "already there"
         click.echo(f"triggers in {name}: {done}, {len(result.meta.tables)} tables")
     finally:

@@ -6,7 +6,7 @@ return context managers pass through: a transaction is never repeated from here.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar, cast
 
 import tenacity
@@ -14,6 +14,7 @@ import tenacity
 from schemas.errors import TailraceError
 
 P = TypeVar("P")
+R = TypeVar("R")
 
 
 def _again(error: BaseException) -> bool:
@@ -45,3 +46,14 @@ class _Retrying:
             return self._retrying(member, *args, **kwargs)
 
         return call
+
+
+def call_with_retries(function: Callable[[], R], *, for_s: float) -> R:
+    """Call once more while the outside world says "not now"; for work that is idempotent as a whole."""
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_again),
+        stop=tenacity.stop_after_delay(for_s),
+        wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.5),
+        reraise=True,
+    )
+    return retrying(function)

@@ -81,7 +81,8 @@ class Pipeline:
                 before, document = document, looker.look()
                 if settled(document, before):
                     return
-                assert time.monotonic() < deadline, (document, self.errors())
+                if time.monotonic() > deadline:
+                    pytest.fail(f"not settled: {document['blocking_reasons']}\n{self.story()}")
                 time.sleep(0.1)
         finally:
             looker.close()
@@ -94,6 +95,13 @@ class Pipeline:
 
     def verify(self) -> list[Report]:
         return [verify_source(self.config, name) for name in self.config.source_databases]
+
+    def story(self) -> str:
+        """What the daemons said last, and which of them still run."""
+        path = self.folder / "migration.log"
+        lines = path.read_text().splitlines()[-25:] if path.exists() else ["no log"]
+        alive = {role: process.poll() for role, process in self.processes.items()}
+        return "\n".join([*lines, f"exit codes: {alive}"])
 
     def errors(self) -> str:
         path = self.folder / "error.log"
