@@ -337,5 +337,7 @@ class CaptureTail:
                 "the change log reached max_log_bytes, or the disk min_free_bytes: the triggers were taken away",
                 source=self._source.name,
                 position=self._position.seq,
-                hint="make room, then tailrace up: every table is copied again; nothing of the application was stopped",
+                # Not merely `up`: the log is as full at the next start, and capture would detach before it drained it.
+                hint=f"nothing of the application was stopped; make room, then tailrace reset {self._source.name} "
+                "--accept-history (begins the log anew and copies every table again), then tailrace up",
             )
