@@ -130,9 +130,10 @@ def _candidates(form: str) -> tuple[str, ...]:
 
 
 def _matches(form: str, c: str) -> str:
-    """SQLite condition: `c` has the form, and its day exists (strftime would answer another one)."""
+    """SQLite condition: `c` has the form, and its day exists (strftime answers another one else)."""
     day = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
-    exists = f"strftime('%Y-%m-%d', {c}) = substr({c}, 1, 10)"
+    # Without a modifier SQLite gives '2024-02-30' back as it came.
+    exists = f"strftime('%Y-%m-%d', {c}, '+0 days') = substr({c}, 1, 10)"
     if form == "date":
         return f"{c} GLOB '{day}' AND {exists}"
     middle, precision, zone = " " if form[10] == "_" else "T", form[11], form[12:]
