@@ -26,6 +26,7 @@ def choose_plan(
     target_schema: str,
     target_table: str,
     preserve: bool,
+    types: str,
     say: Callable[[str, str], None],
 ) -> TablePlan:
     """Inside the caller's view. A profile reads the whole table once, so an earlier plan of this shape is preferred."""
@@ -44,5 +45,6 @@ def choose_plan(
         target_schema=target_schema,
         preserve=preserve,
         target_table=target_table,
+        types=types,
     )
     return carried_over(last, plan) if last is not None and last.key == plan.key else plan

@@ -53,6 +53,8 @@ class CaptureSettings:
     prefix: str
     target_schema: str
     preserve: bool = False
+    types: str = "profile"
+    """"storage": text stays text and 0/1 stays bigint."""
     batch_rows: int = 1000
     batch_bytes: int = 8 * 1024 * 1024
     """A chunk ends once the rows read weigh this much."""
@@ -218,6 +220,7 @@ class CaptureTail:
             target_schema=self._settings.target_schema,
             target_table=target_table,
             preserve=self._settings.preserve,
+            types=self._settings.types,
             say=self._say,
         )
 

@@ -38,6 +38,7 @@ def plans_of(config: Config, source: str) -> tuple[Database, dict[str, TablePlan
                     target_schema=target_schema(config, source),
                     preserve=preserve,
                     target_table=names[table.name],
+                    types=config.types,
                 )
     finally:
         db.close()

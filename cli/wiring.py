@@ -97,6 +97,7 @@ def capture_settings(config: Config, source: str) -> CaptureSettings:
         prefix=config.transport.prefix,
         target_schema=target_schema(config, source),
         preserve=config.identifiers == "preserve",
+        types=config.types,
         batch_rows=config.batch_size,
         max_row_bytes=config.limits.max_row_bytes,
         limits=LogLimits(
