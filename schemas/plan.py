@@ -95,7 +95,13 @@ def build_table_plan(
 
 
 def _column_plan(
-    column: Column, profile: ColumnProfile, target: str, *, in_key: bool, indexed: bool, types: str
+    column: Column,
+    profile: ColumnProfile,
+    target: str,
+    *,
+    in_key: bool,
+    indexed: bool = False,
+    types: str = "profile",
 ) -> ColumnPlan:
     chosen, why = choose(column, profile, in_key=in_key, indexed=indexed, types=types)
     return ColumnPlan(
