@@ -131,6 +131,20 @@ def widened(plan: TablePlan, column: str, values: list[object]) -> TablePlan:
     return with_codec(plan, column, widen(one.codec, values, Affinity(one.affinity)), "widened by a later value")  # type: ignore[arg-type]
 
 
+def with_columns(plan: TablePlan, table: Table) -> TablePlan:
+    """The plan with every column of the table; new ones as narrow as an empty profile says, widened by what comes."""
+    known = {column.name for column in plan.columns}
+    names = {column.target for column in plan.columns}
+    added = []
+    for column in table.columns:
+        if column.name not in known:
+            (target,) = target_names([column.name]).values()
+            if target in names:
+                continue
+            added.append(_column_plan(column, ColumnProfile(), target, in_key=False, indexed=True, types="storage"))
+    return replace(plan, columns=(*plan.columns, *(replace(column, not_null=False) for column in added)))
+
+
 def carried_over(old: TablePlan, new: TablePlan) -> TablePlan:
     """A freshly built plan that is never narrower than an earlier one of the same table."""
     earlier: Mapping[str, ColumnPlan] = {column.name: column for column in old.columns}

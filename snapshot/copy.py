@@ -19,7 +19,7 @@ from schemas.errors import Misfit
 from schemas.evolution import covers, evolve
 from schemas.model import Key, Row, Table
 from schemas.names import quote, short
-from schemas.plan import TablePlan, widened
+from schemas.plan import TablePlan, widened, with_columns
 from schemas.ports import Clock, Registry, Source, SourceReader
 from schemas.rows import RowCodec
 from snapshot.chunks import ChunkSize
@@ -50,14 +50,22 @@ class TableCopy:
         self._max_chunk_bytes = max_chunk_bytes
         self._shapes: dict[str, TablePlan] = {}
 
-    def begin(self, work: TableWork, table: Table) -> None:
-        """Fix the floor, make the target table (or a shadow, when the table is already there)."""
+    def begin(self, work: TableWork, table: Table) -> bool:
+        """Fix the floor, make the target table (or a shadow, when the table is already there).
+
+        False: the source's table no longer has the shape that was asked for (a column or the key went); capture will ask
+        again under a newer generation. A column that came since is copied: values written into it before the floor have
+        their only other record below it.
+        """
         # A copy may have been asked for because the file was restored under this process.
         self._reader.reopen()
         with self._source.view() as view:
             head = view.head()
         expected = self._reader.count(table)
-        incoming = plan_of(self._registry.schema(work.value_schema_id))
+        asked = plan_of(self._registry.schema(work.value_schema_id))
+        if asked.key != table.key_columns or not {c.name for c in asked.columns} <= set(table.row_columns):
+            return False
+        incoming = with_columns(asked, table)
         shadow = None
         with self._target.transaction():
             exists = work.plan is not None and self._exists(work.plan)
@@ -77,23 +85,34 @@ class TableCopy:
             self._state.begin(work, incoming, head=head, expected=expected, shadow=shadow)
         self._shapes[work.table] = incoming
         reach("snapshot.after_begin")
+        return True
 
-    def chunk(self, work: TableWork, table: Table) -> bool:
-        """Copy the next chunk; True when it was the last."""
-        if work.shadow is not None and work.table not in self._shapes:
-            # Another process began this shadow and may have widened it: only it knew the shape, so begin anew.
+    def chunk(self, work: TableWork, table: Table, *, schema_version: int) -> bool:
+        """Copy the next chunk; True when it was the last.
+
+        Args:
+            schema_version: of the look at the schema that `table` comes from; another one in the chunk's view copies
+                nothing.
+        """
+        known = work.plan if work.shadow is None else self._shapes.get(work.table)
+        if known is None or {c.name for c in known.columns} != set(table.row_columns) or known.key != table.key_columns:
+            # Another process began this shadow and only it knew the shape, or the table changed its shape: begin anew.
             self.begin(work, table)
             return False
         size = self._sizes.get(work.table, ChunkSize())
         started = self._clock.monotonic_s()
         with self._source.view() as view:
             head = view.head()
+            if view.mark()[0] != schema_version:
+                return False
             rows = self._bounded(self._reader.range(table, work.last_key, limit_rows=size.rows))
         took_s = self._clock.monotonic_s() - started
         self._sizes[work.table] = size.after(took_s, len(rows))
         plan = self._plan(work)
         if rows:
-            plan, values = self._fitted(plan, rows)
+            names = table.row_columns
+            order = [names.index(column.name) for column in plan.columns]
+            plan, values = self._fitted(plan, [tuple([row[at] for at in order]) for row in rows])
             with self._target.transaction():
                 self._write(work, plan, values)
                 reach("snapshot.mid_chunk")

@@ -88,16 +88,21 @@ class SnapshotTail:
             return
         match work.state:
             case TableState.REQUESTED:
-                self._say("snapshot.begin", work.table)
-                self._copy.begin(work, table)
+                if self._copy.begin(work, table):
+                    self._say("snapshot.begin", work.table)
+                else:
+                    self._looked_at_ms = self._clock.now_ms()
             case TableState.COPYING:
-                if self._copy.chunk(work, table):
+                assert self._database is not None
+                if self._copy.chunk(work, table, schema_version=self._database.schema_version):
                     self._say("snapshot.copied", f"{work.table}: {work.rows} rows")
             case _:
                 self._finalise(work, table)
 
     def _table(self, name: str) -> Table | None:
-        if self._database is None or name not in self._database.tables:
+        with self._source.view() as view:
+            version = view.mark()[0]
+        if self._database is None or self._database.schema_version != version:
             self._database = self._reader.database()
         return self._database.tables.get(name)
 

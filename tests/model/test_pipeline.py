@@ -1,0 +1,49 @@
+"""The whole path under a random workload: the target equals the source whenever it says it is consistent.
+
+`TAILRACE_MODEL_RUNS` sets the number of seeded runs (default 300; the soak runs 5,000)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.postgres import Postgres
+from schemas.bookkeeping import statements
+from tests.fix_postgres import _database
+from tests.model.world import World
+
+RUNS = int(os.environ.get("TAILRACE_MODEL_RUNS", "300"))
+BATCH = 25
+HAPPENINGS = 160
+
+
+@pytest.fixture(scope="module")
+def model_url(postgres_url: str) -> Iterator[str]:
+    for url in _database(postgres_url):
+        target = Postgres(url, application_name="model")
+        for statement in statements():
+            target.run(statement)
+        target.close()
+        yield url
+
+
+def one_run(folder: Path, url: str, seed: int) -> int:
+    """Run one seed; returns how often the target was compared."""
+    world = World(folder, url, seed)
+    try:
+        for _ in range(HAPPENINGS):
+            world.happen()
+        world.settle()
+        return world.checked
+    finally:
+        world.close()
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("first", range(0, RUNS, BATCH))
+def test_target_equals_source_whenever_it_says_consistent(tmp_path: Path, model_url: str, first: int) -> None:
+    checked = sum(one_run(tmp_path, model_url, seed) for seed in range(first, min(first + BATCH, RUNS)))
+    assert checked >= min(BATCH, RUNS - first)
