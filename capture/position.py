@@ -30,6 +30,8 @@ class Known:
 
     last: Watermark | None
     announced: Mapping[str, int]
+    shapes: Mapping[str, frozenset[int]]
+    """table -> value schema ids that a COPY or SHAPE notice carried."""
     """table -> highest generation of a COPY notice."""
     gone: frozenset[str]
 
@@ -42,15 +44,18 @@ def known_of(transport: Transport, *, watermarks: str, notices: str) -> Known:
         if last is None or one.seq >= last.seq:
             last = one
     announced: dict[str, int] = {}
+    shapes: dict[str, frozenset[int]] = {}
     gone: set[str] = set()
     for stored in read_tail(transport, notices):
         notice: Notice = notice_of(stored)
+        if notice.kind in ("copy", "shape"):
+            shapes[notice.table] = shapes.get(notice.table, frozenset()) | {notice.value_schema_id}
         if notice.kind == "copy":
             announced[notice.table] = max(announced.get(notice.table, 0), notice.generation)
             gone.discard(notice.table)
         elif notice.kind == "gone":
             gone.add(notice.table)
-    return Known(last, announced, frozenset(gone))
+    return Known(last, announced, shapes, frozenset(gone))
 
 
 def start_position(view: SqliteView, meta: Meta, last: Watermark | None, *, source: str) -> Position:

@@ -138,6 +138,7 @@ class CaptureTail:
         self._transport.create_topics({self._watermarks: WATERMARKS, self._notices: TopicSettings()})
         known = known_of(self._transport, watermarks=self._watermarks, notices=self._notices)
         self._announced = dict(known.announced)
+        self._shapes = {table: set(ids) for table, ids in known.shapes.items()}
         self._gone_said = set(known.gone)
         self._last = known.last
         # Another capture may have gone on from here: what this one read last says nothing of where it stands now.
@@ -204,6 +205,7 @@ class CaptureTail:
         self._owed = owed_notices(
             meta,
             self._announced,
+            self._shapes,
             self._gone_said,
             source=self._source.name,
             seq=self._position.seq,
@@ -263,11 +265,12 @@ class CaptureTail:
             self._owed = notices
             raise
         for notice in notices:
-            if notice.kind is NoticeKind.COPY:
-                self._announced[notice.table] = notice.generation
-                self._gone_said.discard(notice.table)
-            else:
+            if notice.kind is NoticeKind.GONE:
                 self._gone_said.add(notice.table)
+                continue
+            self._announced[notice.table] = notice.generation
+            self._shapes.setdefault(notice.table, set()).add(notice.value_schema_id)
+            self._gone_said.discard(notice.table)
         stamps = [entry.ts_ms for entry in chunk.entries if entry.ts_ms is not None]
         if stamps and self._oldest_ts_ms is None:
             self._oldest_ts_ms = min(stamps)

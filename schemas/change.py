@@ -120,10 +120,12 @@ class NoticeKind(StrEnum):
     """What capture tells the sink beside rows, in the stream, in order, under the same watermarks.
 
     COPY: this generation of the table must be copied from the source (first copy, new table, resync).
-    GONE: the table was dropped at the source. QUARANTINE: the row of this key could not be captured or sent.
+    SHAPE: columns were added; the target gets them although no row was written. GONE: the table was dropped at the
+    source. QUARANTINE: the row of this key could not be captured or sent.
     """
 
     COPY = "copy"
+    SHAPE = "shape"
     GONE = "gone"
     QUARANTINE = "quarantine"
 

@@ -17,12 +17,12 @@ from ops.points import reach
 from schemas.avro import plan_of, unframe
 from schemas.change import Notice, NoticeKind, Progress, TableState, TopicPartition, Watermark
 from schemas.errors import Code, Failed, Superseded
-from schemas.evolution import covers, evolve
-from schemas.plan import TablePlan, plan_from_json, plan_to_json
+from schemas.plan import TablePlan
 from schemas.ports import Registry
-from schemas.rows import KeyCodec, RowCodec
+from schemas.rows import RowCodec
 from sink.collapse import Collapsed
 from sink.progress import offsets_text
+from sink.shapes import TableShapes
 from sink.statements import COPY_FROM_ROWS, arrays, delete_sql, temp_sql, upsert_sql
 
 _CLAIM = (
@@ -56,13 +56,11 @@ class PostgresTarget:
         self._target = target
         self._registry = registry
         self._source = source
-        self._codecs: dict[int, RowCodec] = {}
-        self._keys: dict[int, KeyCodec] = {}
-        self._plans: dict[TablePlan, RowCodec] = {}
+        self._shapes = TableShapes(target, registry, source)
 
     def decode_key(self, schema_id: int, payload: bytes) -> tuple[Any, ...]:
         """SQLite values of one key."""
-        return self._key_codec(schema_id).decode([payload])[0]
+        return self._shapes.key_codec(schema_id).decode([payload])[0]
 
     def apply(
         self,
@@ -113,14 +111,14 @@ class PostgresTarget:
 
     def is_unique(self, table: str) -> bool:
         """Does the target's table carry unique constraints besides its key?"""
-        return self._current_plan(table).unique
+        return self._shapes.current(table).unique
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
     def _table(self, table: str, collapsed: Collapsed, seq: int) -> None:
-        plan = self._current_plan(table)
-        plan = self._evolve(table, plan, collapsed)
-        codec = self._plan_codec(plan)
+        plan = self._shapes.current(table)
+        plan = self._shapes.widen(table, plan, {unframe(value)[0] for _, value in collapsed.upserts})
+        codec = self._shapes.plan_codec(plan)
         deletes = self._keys_for(codec, collapsed.deletes)
         rows = self._rows_for(plan, codec, collapsed.upserts)
         if self._quarantined(table):
@@ -187,37 +185,6 @@ class PostgresTarget:
         if rows:
             attempt(0, len(rows))
 
-    def _current_plan(self, table: str) -> TablePlan:
-        found = self._target.rows(
-            'SELECT plan::text FROM tailrace.tables WHERE source = %s AND "table" = %s', (self._source, table)
-        )
-        if not found or found[0][0] is None:
-            raise Failed(
-                Code.TARGET_UNPREPARED,
-                "the target table has no plan yet",
-                source=self._source,
-                table=table,
-                hint=f"tailrace reset {self._source}",
-            )
-        return plan_from_json(found[0][0])
-
-    def _evolve(self, table: str, plan: TablePlan, collapsed: Collapsed) -> TablePlan:
-        """Widen the target for the schemas of this cut, in this transaction."""
-        for schema_id in {int.from_bytes(value[1:5], "big") for _, value in collapsed.upserts}:
-            incoming = self._row_codec(schema_id).plan
-            if covers(plan, incoming):
-                continue
-            evolution = evolve(plan, incoming)
-            for statement in evolution.statements:
-                self._target.run(statement)
-            plan = evolution.plan
-            state = ", state = CASE state WHEN 'following' THEN 'caught-up' ELSE state END" if evolution.retyped else ""
-            self._target.run(
-                f'UPDATE tailrace.tables SET plan = %s, value_schema_id = %s{state} WHERE source = %s AND "table" = %s',
-                (plan_to_json(plan), schema_id, self._source, table),
-            )
-        return plan
-
     def _rows_for(self, plan: TablePlan, codec: RowCodec, upserts: list[tuple[bytes, bytes]]) -> list[tuple[Any, ...]]:
         """Rows in the order of `upserts`, as parameters of the current plan."""
         ids = {value[1:5] for _, value in upserts}
@@ -232,7 +199,7 @@ class PostgresTarget:
     def _carried(
         self, plan: TablePlan, codec: RowCodec, schema_id: int, payloads: list[bytes]
     ) -> list[tuple[Any, ...]]:
-        source = self._row_codec(schema_id)
+        source = self._shapes.row_codec(schema_id)
         same = [(c.target, c.codec) for c in source.plan.columns] == [(c.target, c.codec) for c in plan.columns]
         if same:
             return source.payloads_to_pg(payloads)
@@ -248,27 +215,8 @@ class PostgresTarget:
             by_schema.setdefault(schema_id, []).append(payload)
         result: list[tuple[Any, ...]] = []
         for schema_id, payloads in by_schema.items():
-            result += codec.sqlite_keys_to_pg(self._key_codec(schema_id).decode(payloads))
+            result += codec.sqlite_keys_to_pg(self._shapes.key_codec(schema_id).decode(payloads))
         return result
-
-    def _row_codec(self, schema_id: int) -> RowCodec:
-        found = self._codecs.get(schema_id)
-        if found is None:
-            found = self._codecs[schema_id] = RowCodec(plan_of(self._registry.schema(schema_id)))
-        return found
-
-    def _key_codec(self, schema_id: int) -> KeyCodec:
-        found = self._keys.get(schema_id)
-        if found is None:
-            found = self._keys[schema_id] = KeyCodec(self._registry.schema(schema_id))
-        return found
-
-    def _plan_codec(self, plan: TablePlan) -> RowCodec:
-        """The codec of the table as it is now; parsed once per shape."""
-        found = self._plans.get(plan)
-        if found is None:
-            found = self._plans[plan] = RowCodec(plan)
-        return found
 
     # -- notices, states -----------------------------------------------------------------------------------------
 
@@ -308,6 +256,14 @@ class PostgresTarget:
                         plan.target_table,
                     ),
                 )
+            case NoticeKind.SHAPE:
+                state = self._target.rows(
+                    'SELECT state FROM tailrace.tables WHERE source = %s AND "table" = %s AND plan IS NOT NULL',
+                    (self._source, notice.table),
+                )
+                # A held table gets its columns from the copy that holds it.
+                if state and not TableState(state[0][0]).held:
+                    self._shapes.widen(notice.table, self._shapes.current(notice.table), [notice.value_schema_id])
             case NoticeKind.GONE:
                 self._target.run(
                     "UPDATE tailrace.tables SET state = 'gone', reason = 'dropped at the source; the target keeps its "

@@ -13,6 +13,9 @@ from schemas.ddl import full_name
 from schemas.names import quote
 from schemas.plan import TablePlan
 
+LOOSE_EQUALITY = frozenset({"jsonb", "double precision", "numeric"})
+"""Types whose equal values may differ in bytes."""
+
 TEMP = "tailrace_batch"
 COPY_FROM_ROWS = 400
 """From this many rows on, binary COPY into a temporary table beats unnest."""
@@ -64,7 +67,12 @@ def _insert(plan: TablePlan) -> str:
 
 def _conflict(plan: TablePlan) -> str:
     key = ", ".join(quote(target) for target in plan.target_key)
-    others = [quote(column.target) for column in plan.columns if column.name not in plan.key]
+    # A key that PostgreSQL calls equal may have other bytes (1 and 1.0 in jsonb, 0.0 and -0.0): it is written too.
+    others = [
+        quote(column.target)
+        for column in plan.columns
+        if column.name not in plan.key or column.pg_type in LOOSE_EQUALITY
+    ]
     if not others:
         return f"ON CONFLICT ({key}) DO NOTHING"
     return f"ON CONFLICT ({key}) DO UPDATE SET {', '.join(f'{name} = EXCLUDED.{name}' for name in others)}"

@@ -32,7 +32,8 @@ def merge(current: TablePlan, incoming: TablePlan, shadow: str) -> Merge:
     statements = [*evolution.statements, *evolve(shadow_plan, plan).statements]
     equal = " AND ".join(f"t.{quote(k)} = s.{quote(k)}" for k in plan.target_key)
     columns = [quote(column.target) for column in plan.columns]
-    others = [column for column in plan.columns if column.name not in plan.key]
+    # Key columns too: a key that PostgreSQL calls equal may have other bytes.
+    others = list(plan.columns)
     gone = f"DELETE FROM {target} AS t WHERE NOT EXISTS (SELECT 1 FROM {fresh} AS s WHERE {equal})"
     if others:
         left, right = ([_exact(alias, column) for column in others] for alias in "ts")
@@ -49,11 +50,11 @@ def merge(current: TablePlan, incoming: TablePlan, shadow: str) -> Merge:
 
 
 def _exact(alias: str, column: ColumnPlan) -> str:
-    """An expression equal only for equal bytes: jsonb calls 1 and 1.0 equal, double precision 0.0 and -0.0."""
+    """An expression equal only for equal bytes: jsonb and numeric call 1 and 1.0 equal, double precision 0.0 and -0.0."""
     name = f"{alias}.{quote(column.target)}"
-    return {"jsonb": f"{name}::text", "json": f"{name}::text", "double precision": f"float8send({name})"}.get(
-        column.pg_type, name
-    )
+    if column.pg_type in ("jsonb", "json", "numeric"):
+        return f"{name}::text"
+    return f"float8send({name})" if column.pg_type == "double precision" else name
 
 
 def _other_key(current: TablePlan, incoming: TablePlan, target: str, fresh: str) -> Merge:

@@ -1,0 +1,79 @@
+"""Do: the shape each target table has now, the codecs that go with it, and its widening in the stream.
+
+Invariant: `tailrace.tables.plan` says what the table is, and moves in the transaction of the DDL that changes it; a record
+of a narrower schema is carried up, a wider one first widens the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from adapters.postgres import Postgres
+from schemas.avro import plan_of
+from schemas.errors import Code, Failed
+from schemas.evolution import covers, evolve
+from schemas.plan import TablePlan, plan_from_json, plan_to_json
+from schemas.ports import Registry
+from schemas.rows import KeyCodec, RowCodec
+
+
+class TableShapes:
+    """Shapes and codecs of one source's tables. Runs inside the caller's transaction."""
+
+    def __init__(self, target: Postgres, registry: Registry, source: str) -> None:
+        self._target = target
+        self._registry = registry
+        self._source = source
+        self._codecs: dict[int, RowCodec] = {}
+        self._keys: dict[int, KeyCodec] = {}
+        self._plans: dict[TablePlan, RowCodec] = {}
+
+    def current(self, table: str) -> TablePlan:
+        found = self._target.rows(
+            'SELECT plan::text FROM tailrace.tables WHERE source = %s AND "table" = %s', (self._source, table)
+        )
+        if not found or found[0][0] is None:
+            raise Failed(
+                Code.TARGET_UNPREPARED,
+                "the target table has no plan yet",
+                source=self._source,
+                table=table,
+                hint=f"tailrace reset {self._source}",
+            )
+        return plan_from_json(found[0][0])
+
+    def widen(self, table: str, plan: TablePlan, schema_ids: Iterable[int]) -> TablePlan:
+        """Widen the target for these schemas; returns the plan afterwards."""
+        for schema_id in schema_ids:
+            incoming = self.row_codec(schema_id).plan
+            if covers(plan, incoming):
+                continue
+            evolution = evolve(plan, incoming)
+            for statement in evolution.statements:
+                self._target.run(statement)
+            plan = evolution.plan
+            state = ", state = CASE state WHEN 'following' THEN 'caught-up' ELSE state END" if evolution.retyped else ""
+            self._target.run(
+                f'UPDATE tailrace.tables SET plan = %s, value_schema_id = %s{state} WHERE source = %s AND "table" = %s',
+                (plan_to_json(plan), schema_id, self._source, table),
+            )
+        return plan
+
+    def row_codec(self, schema_id: int) -> RowCodec:
+        found = self._codecs.get(schema_id)
+        if found is None:
+            found = self._codecs[schema_id] = RowCodec(plan_of(self._registry.schema(schema_id)))
+        return found
+
+    def key_codec(self, schema_id: int) -> KeyCodec:
+        found = self._keys.get(schema_id)
+        if found is None:
+            found = self._keys[schema_id] = KeyCodec(self._registry.schema(schema_id))
+        return found
+
+    def plan_codec(self, plan: TablePlan) -> RowCodec:
+        """The codec of the table as it is now; parsed once per shape."""
+        found = self._plans.get(plan)
+        if found is None:
+            found = self._plans[plan] = RowCodec(plan)
+        return found
