@@ -16,7 +16,7 @@ from adapters.postgres import Postgres
 from ops.points import reach
 from schemas.avro import plan_of, unframe
 from schemas.change import Notice, NoticeKind, Progress, TableState, TopicPartition, Watermark
-from schemas.errors import Code, Failed, Superseded
+from schemas.errors import Code, Failed, Misfit, Superseded
 from schemas.plan import TablePlan
 from schemas.ports import Registry
 from schemas.rows import RowCodec
@@ -47,6 +47,14 @@ def _superseded(source: str, before: Progress) -> Superseded:
         position=before.applied,
         hint="this sink reads the progress again",
     )
+
+
+def _storable(codec: RowCodec, key: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """The key as parameters; nothing when the target's column could not hold it: then no such row is there to delete."""
+    try:
+        return codec.sqlite_keys_to_pg([key])
+    except Misfit:
+        return []
 
 
 class PostgresTarget:
@@ -215,7 +223,11 @@ class PostgresTarget:
             by_schema.setdefault(schema_id, []).append(payload)
         result: list[tuple[Any, ...]] = []
         for schema_id, payloads in by_schema.items():
-            result += codec.sqlite_keys_to_pg(self._shapes.key_codec(schema_id).decode(payloads))
+            keys_of = self._shapes.key_codec(schema_id).decode(payloads)
+            try:
+                result += codec.sqlite_keys_to_pg(keys_of)
+            except Misfit:
+                result += [one for key in keys_of for one in _storable(codec, key)]
         return result
 
     # -- notices, states -----------------------------------------------------------------------------------------

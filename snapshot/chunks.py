@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FIRST_ROWS = 2_000
+FIRST_ROWS = 500
 MAX_ROWS = 100_000
-MIN_ROWS = 100
+AIM_BYTES = 8 * 1024 * 1024
+"""Text and blobs of one chunk: what is read at once must fit memory before anything can be cut off from it."""
+MIN_ROWS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +19,9 @@ class ChunkSize:
     aim_s: float = 0.05
     rows: int = FIRST_ROWS
 
-    def after(self, took_s: float, rows: int) -> ChunkSize:
+    def after(self, took_s: float, rows: int, size_bytes: int = 0) -> ChunkSize:
         """Grow at most fourfold, shrink at once."""
         if rows <= 0 or took_s <= 0:
             return self
-        ideal = int(rows * self.aim_s / took_s)
+        ideal = int(rows * min(self.aim_s / took_s, AIM_BYTES / max(size_bytes, 1)))
         return ChunkSize(self.aim_s, max(MIN_ROWS, min(MAX_ROWS, ideal, self.rows * 4)))

@@ -15,7 +15,7 @@ from adapters.postgres import Postgres
 from ops.points import reach
 from schemas.avro import plan_of, subject_of_value, value_schema
 from schemas.ddl import create_table, full_name
-from schemas.errors import Misfit
+from schemas.errors import Code, Misfit, Transient
 from schemas.evolution import covers, evolve
 from schemas.model import Key, Row, Table
 from schemas.names import quote, short
@@ -97,7 +97,14 @@ class TableCopy:
         known = work.plan if work.shadow is None else self._shapes.get(work.table)
         if known is None or {c.name for c in known.columns} != set(table.row_columns) or known.key != table.key_columns:
             # Another process began this shadow and only it knew the shape, or the table changed its shape: begin anew.
-            self.begin(work, table)
+            if not self.begin(work, table):
+                raise Transient(
+                    Code.COPY_SUPERSEDED,
+                    "the table changed its shape; its next copy is awaited",
+                    source=self._source.name,
+                    table=work.table,
+                    hint="capture asks for it under a newer generation",
+                )
             return False
         size = self._sizes.get(work.table, ChunkSize())
         started = self._clock.monotonic_s()
@@ -107,7 +114,7 @@ class TableCopy:
                 return False
             rows = self._bounded(self._reader.range(table, work.last_key, limit_rows=size.rows))
         took_s = self._clock.monotonic_s() - started
-        self._sizes[work.table] = size.after(took_s, len(rows))
+        self._sizes[work.table] = size.after(took_s, len(rows), _bytes_of(rows))
         plan = self._plan(work)
         if rows:
             names = table.row_columns
@@ -117,6 +124,8 @@ class TableCopy:
                 self._write(work, plan, values)
                 reach("snapshot.mid_chunk")
                 self._state.chunk(work, last_key=self._key(table, rows[-1]), rows=len(rows), head=head)
+            # Only now: a transaction that was rolled back took the widening of the shadow with it.
+            self._shapes[work.table] = plan
             return False
         with self._target.transaction():
             if work.shadow is not None:
@@ -128,7 +137,7 @@ class TableCopy:
         """At most `max_chunk_bytes` of text and blobs, but always one row."""
         total = 0
         for at, row in enumerate(rows):
-            total += sum(len(value) for value in row if isinstance(value, str | bytes))
+            total += _bytes_of([row])
             if total > self._max_chunk_bytes and at:
                 return rows[:at]
         return rows
@@ -159,7 +168,8 @@ class TableCopy:
                 return plan, RowCodec(plan).rows_to_pg(rows)
             except Misfit as misfit:
                 place = names.index(misfit.column)
-                plan = widened(plan, misfit.column, [row[place] for row in rows])
+                before, plan = plan, widened(plan, misfit.column, [row[place] for row in rows])
+                assert plan != before, "the widest codec accepts every value"
                 self._registry.register(subject_of_value(plan), value_schema(plan))
 
     def _write(self, work: TableWork, plan: TablePlan, values: list[tuple[object, ...]]) -> None:
@@ -170,7 +180,6 @@ class TableCopy:
                 self._target.run(statement)
             if work.shadow is None:
                 self._state.store_plan(work, plan)
-            self._shapes[work.table] = plan
         columns = ", ".join(quote(column.target) for column in plan.columns)
         self._target.copy_in(
             f"COPY {full_name(plan, work.shadow)} ({columns}) FROM STDIN (FORMAT BINARY)",
@@ -187,6 +196,10 @@ class TableCopy:
             if at == 0:
                 reach("snapshot.mid_merge")
         self._state.store_plan(work, result.plan)
+
+
+def _bytes_of(rows: Sequence[Row]) -> int:
+    return sum(len(value) for row in rows for value in row if isinstance(value, str | bytes))
 
 
 def _renamed(plan: TablePlan, table: str) -> TablePlan:
