@@ -18,7 +18,19 @@ def meta(tables: Mapping[str, int], gone: Mapping[str, int] | None = None) -> Me
 
 
 def owed(known: Meta, announced: Mapping[str, int], gone_said: frozenset[str] = frozenset()) -> list[Notice]:
-    return owed_notices(known, announced, gone_said, source="main", seq=7, schema_ids=lambda table: (len(table), 2))
+    shapes = {one.name: {len(one.name)} for one in known.tables.values()}
+    return owed_notices(known, announced, shapes, gone_said, source="main", seq=7, schema_ids=_ids)
+
+
+def _ids(table: str) -> tuple[int, int]:
+    return len(table), 2
+
+
+def test_a_new_shape_is_announced_once() -> None:
+    known = meta({"cases": 2})
+    new = owed_notices(known, {"cases": 2}, {"cases": {4}}, (), source="main", seq=7, schema_ids=_ids)
+    assert [("shape", "cases", 2)] == told(new)
+    assert [] == owed_notices(known, {"cases": 2}, {"cases": {4, 5}}, (), source="main", seq=7, schema_ids=_ids)
 
 
 def told(notices: list[Notice]) -> list[tuple[str, str, int]]:
