@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
 
 from schemas.errors import Code, Refusal
 from schemas.model import (
@@ -53,7 +54,8 @@ def fingerprint(db: Sqlite) -> str:
     rows = db.rows(
         "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master WHERE substr(name, 1, 10) <> ? "
         # The index of our meta table's key is called sqlite_autoindex_..: only its table's name tells that it is ours.
-        "AND substr(tbl_name, 1, 10) <> ? ORDER BY type, name",
+        # ANALYZE makes statistics tables; the shape of what is replicated stays the same.
+        "AND substr(tbl_name, 1, 10) <> ? AND name NOT LIKE 'sqlite~_stat%' ESCAPE '~' ORDER BY type, name",
         (OWN_PREFIX, OWN_PREFIX),
     )
     for row in rows:
@@ -62,12 +64,13 @@ def fingerprint(db: Sqlite) -> str:
 
 
 def introspect(db: Sqlite) -> Database:
-    """The whole database but our own objects. Raises Refusal(TABLE_UNSUPPORTED) for nothing: what cannot be
-    replicated is an object with a note."""
+    """The whole database but our own objects, in the caller's view. What cannot be replicated is an object.
+
+    Raises Refusal(TABLE_UNSUPPORTED) only where the text of a table contradicts what SQLite tells of it."""
     master = db.rows(
         "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE substr(name, 1, 10) <> ?", (OWN_PREFIX,)
     )
-    shadows = _shadow_tables(master)
+    shadows = _shadow_tables(master, _listed_shadows(db))
     tables: dict[str, Table] = {}
     objects: list[SchemaObject] = []
     for kind, name, table, sql in master:
@@ -101,23 +104,42 @@ def _is_virtual(sql: str | None) -> bool:
     return bool(sql) and [token.text.upper() for token in tokens(sql or "")[:2]] == ["CREATE", "VIRTUAL"]
 
 
-def _shadow_tables(master: Sequence[tuple[str, str, str, str | None]]) -> dict[str, str]:
-    """Shadow tables of the known modules, by their documented suffixes -> name of the virtual table."""
-    suffixes = {
-        "FTS5": ("data", "idx", "content", "docsize", "config"),
-        "FTS4": ("content", "segments", "segdir", "docsize", "stat"),
-        "FTS3": ("content", "segments", "segdir"),
-        "RTREE": ("node", "parent", "rowid"),
-        "RTREE_I32": ("node", "parent", "rowid"),
-        "GEOPOLY": ("node", "parent", "rowid"),
-    }
-    result = {}
+_SHADOW_SUFFIXES = {
+    "FTS5": ("data", "idx", "content", "docsize", "config"),
+    "FTS4": ("content", "segments", "segdir", "docsize", "stat"),
+    "FTS3": ("content", "segments", "segdir"),
+    "RTREE": ("node", "parent", "rowid"),
+    "RTREE_I32": ("node", "parent", "rowid"),
+    "GEOPOLY": ("node", "parent", "rowid"),
+}
+"""Of the modules that SQLite ships, by their documentation: a library without the module cannot tell them."""
+
+
+def _listed_shadows(db: Sqlite) -> set[str]:
+    """What SQLite itself takes for a shadow table (3.37 and up, for the modules that this library has)."""
+    return {row[1] for row in db.rows("PRAGMA main.table_list") if row[2] == "shadow"}
+
+
+def _shadow_tables(master: Sequence[tuple[str, str, str, str | None]], listed: set[str]) -> dict[str, str]:
+    """Shadow tables -> name of their virtual table.
+
+    With the option content=.. the rows belong to the application, even in a table called `.._content`, which SQLite
+    itself would call a shadow: leaving it out would lose all of it (test_external_content_is_an_ordinary_table).
+    """
+    names = {name for kind, name, _, _ in master if kind == "table"}
+    result: dict[str, str] = {}
     for kind, name, _, sql in master:
-        if kind == "table" and _is_virtual(sql):
-            words = tokens(sql or "")
-            using = next((at for at, token in enumerate(words) if token.is_word("USING")), None)
-            module = (words[using + 1].name or "").upper() if using is not None else ""
-            result.update({f"{name}_{suffix}": name for suffix in suffixes.get(module, ())})
+        if kind != "table" or not _is_virtual(sql):
+            continue
+        words = tokens(sql or "")
+        using = next((at for at, token in enumerate(words) if token.is_word("USING")), None)
+        module = (words[using + 1].name or "").upper() if using is not None else ""
+        known = {f"{name}_{suffix}".lower() for suffix in _SHADOW_SUFFIXES.get(module, ())}
+        prefix = f"{name}_".lower()
+        found = {one for one in names if one.lower() in known or (one in listed and one.lower().startswith(prefix))}
+        if any(one.is_word("CONTENT") and after.text == "=" for one, after in pairwise(words)):
+            found = {one for one in found if one.lower() != f"{prefix}content"}
+        result.update(dict.fromkeys(found, name))
     return result
 
 
@@ -129,6 +151,15 @@ def read_one(db: Sqlite, name: str, sql: str) -> Table:
     columns = tuple(
         _column(row, text, strict=strict) for row in db.rows(f"PRAGMA table_xinfo({quote(name)})") if row[6] != 1
     )
+    unread = next((column.name for column in columns if column.is_generated and column.generated is None), None)
+    if unread is not None:
+        # The triggers must expand it where it is part of a unique key: guessing would miss rows.
+        raise Refusal(
+            Code.TABLE_UNSUPPORTED,
+            f"the expression of generated column {unread!r} was not found in the CREATE TABLE text",
+            table=name,
+            hint="exclude the table, or report its CREATE TABLE statement",
+        )
     indexes = _indexes(db, name)
     key = _decide_key(db, name, columns, indexes, without_rowid=without_rowid)
     return Table(
@@ -136,7 +167,7 @@ def read_one(db: Sqlite, name: str, sql: str) -> Table:
         columns=columns,
         key=key,
         indexes=indexes,
-        foreign_keys=_foreign_keys(db, name),
+        foreign_keys=_foreign_keys(db, name, text.deferred),
         checks=text.checks,
         without_rowid=without_rowid,
         strict=strict,
@@ -187,17 +218,18 @@ def _indexes(db: Sqlite, table: str) -> tuple[Index, ...]:
     return tuple(result)
 
 
-def _foreign_keys(db: Sqlite, table: str) -> tuple[ForeignKey, ...]:
+def _foreign_keys(db: Sqlite, table: str, deferred: Sequence[bool]) -> tuple[ForeignKey, ...]:
+    """In the order of the text. SQLite numbers them from the last to the first, and tells no deferral."""
     grouped: dict[int, list[tuple[object, ...]]] = {}
     for row in db.rows(f"PRAGMA foreign_key_list({quote(table)})"):
         grouped.setdefault(row[0], []).append(row)
+    flags = deferred if len(deferred) == len(grouped) else (False,) * len(grouped)
     result = []
-    for _, rows in sorted(grouped.items()):
+    for (_, rows), late in zip(sorted(grouped.items(), reverse=True), flags, strict=True):
         rows.sort(key=lambda row: int(str(row[1])))
+        columns = tuple(str(row[3]) for row in rows)
         parents = tuple(str(row[4]) for row in rows if row[4] is not None)
-        result.append(
-            ForeignKey(tuple(str(row[3]) for row in rows), str(rows[0][2]), parents, str(rows[0][5]), str(rows[0][6]))
-        )
+        result.append(ForeignKey(columns, str(rows[0][2]), parents, str(rows[0][5]), str(rows[0][6]), late))
     return tuple(result)
 
 

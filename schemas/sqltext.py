@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 _TOKEN = re.compile(
-    r"""(?P<space>\s+|--[^\n]*|/\*.*?(?:\*/|$))
+    r"""(?P<space>[ \t\n\f\r]+|--[^\n]*|/\*.*?(?:\*/|\Z))
       |(?P<blob>[xX]'[^']*')
       |(?P<string>'(?:[^']|'')*')
       |(?P<quoted>"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\])
-      |(?P<number>0[xX][0-9a-fA-F]+|(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)
-      |(?P<word>[^\W\d][\w$]*)
+      |(?P<number>0[xX][0-9a-fA-F_]+|(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9_]+)?)
+      |(?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
       |(?P<other>\|\||->>|->|<<|>>|<=|>=|<>|!=|==|.)""",
     re.VERBOSE | re.DOTALL,
 )
@@ -56,8 +56,11 @@ class ColumnText:
 
 @dataclass(frozen=True, slots=True)
 class TableText:
+    """`deferred`: for each foreign key, in the order of the text, whether it is DEFERRABLE INITIALLY DEFERRED."""
+
     columns: Mapping[str, ColumnText] = field(default_factory=dict)
     checks: tuple[str, ...] = ()
+    deferred: tuple[bool, ...] = ()
 
 
 def tokens(sql: str) -> list[Token]:
@@ -97,38 +100,58 @@ def _group(parts: Sequence[Token], at: int) -> tuple[list[Token], int]:
     return list(parts[at + 1 :]), len(parts)
 
 
+_TABLE_CONSTRAINTS = frozenset({"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"})
+"""SQLite: reserved words, so a column of such a name is always quoted."""
+
+
 def read_table(sql: str) -> TableText:
-    """Column collations, generated expressions and CHECK texts of one CREATE TABLE statement."""
+    """Column collations, generated expressions, CHECK texts and deferred foreign keys of one CREATE TABLE statement."""
     parts = tokens(sql)
     start = next((at for at, token in enumerate(parts) if token.text == "("), None)
     if start is None:
         return TableText()
-    body, _ = _group(parts, start)
     columns: dict[str, ColumnText] = {}
     checks: list[str] = []
-    for definition in _depth_split(body):
+    deferred: list[bool] = []
+    for definition in _depth_split(_group(parts, start)[0]):
         if not definition:
             continue
-        constraint = definition[0].kind == "word" and definition[0].text.upper() in (
-            "CONSTRAINT",
-            "PRIMARY",
-            "UNIQUE",
-            "CHECK",
-            "FOREIGN",
-        )
-        generated, collation = None, "BINARY"
-        for at, token in enumerate(definition):
-            following = definition[at + 1].text if at + 1 < len(definition) else ""
-            if at and token.is_word("COLLATE") and not constraint:
-                collation = definition[at + 1].name or "BINARY"
-            elif token.is_word("CHECK") and following == "(":
-                checks.append(joined(_group(definition, at + 1)[0]))
-            elif at and token.is_word("AS") and following == "(" and not constraint:
-                generated = joined(_group(definition, at + 1)[0])
-        name = definition[0].name
-        if not constraint and name is not None:
-            columns[name] = ColumnText(generated, collation)
-    return TableText(columns, tuple(checks))
+        first = definition[0]
+        own_name = None if first.kind == "word" and first.text.upper() in _TABLE_CONSTRAINTS else first.name
+        text = _read_definition(definition, checks, deferred)
+        if own_name is not None:
+            columns[own_name] = text
+    return TableText(columns, tuple(checks), tuple(deferred))
+
+
+def _read_definition(definition: Sequence[Token], checks: list[str], deferred: list[bool]) -> ColumnText:
+    """One column definition, or a run of table constraints.
+
+    Only words outside parentheses count: a COLLATE inside a CHECK is no collation of the column
+    (test_a_collation_inside_an_expression_is_not_the_columns).
+    """
+    generated, collation = None, "BINARY"
+    at = 0
+    while at < len(definition):
+        token = definition[at]
+        if token.text == "(":
+            group, after = _group(definition, at)
+            before = definition[at - 1] if at else token
+            if before.is_word("CHECK"):
+                checks.append(joined(group))
+            elif before.is_word("AS"):
+                generated = joined(group)
+            at = after
+            continue
+        if at and token.is_word("COLLATE") and at + 1 < len(definition):
+            collation = definition[at + 1].name or "BINARY"
+        elif at and token.is_word("REFERENCES"):
+            deferred.append(False)
+        elif token.is_word("DEFERRABLE") and deferred:
+            following = [one.text.upper() for one in definition[at + 1 : at + 3]]
+            deferred[-1] = following == ["INITIALLY", "DEFERRED"] and not definition[at - 1].is_word("NOT")
+        at += 1
+    return ColumnText(generated, collation)
 
 
 def read_index(sql: str) -> tuple[list[str], str | None]:
