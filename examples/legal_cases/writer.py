@@ -89,9 +89,9 @@ class Writer:
         """A change of case only under NOCASE, and of a key with a cascade now and then."""
         case = self._some_case()
         self.cases.execute("UPDATE OR IGNORE cases SET reference = upper(reference) WHERE id = ?", (case,))
-        if self.rng.random() < 0.3:
-            if not self.cases.execute("SELECT 1 FROM cases WHERE id = ?", (-case,)).fetchone():
-                self.cases.execute("UPDATE cases SET id = -id WHERE id = ?", (case,))
+        taken = self.cases.execute("SELECT 1 FROM cases WHERE id = ?", (-case,)).fetchone()
+        if not taken and self.rng.random() < 0.3:
+            self.cases.execute("UPDATE cases SET id = -id WHERE id = ?", (case,))
 
     def _move_money(self) -> None:
         amount = self.rng.randrange(1, 50)

@@ -16,7 +16,8 @@ from schemas.profile import profile_table
 GOLDEN = Path(__file__).with_name("ddl.sql")
 SOURCE = (
     "CREATE TABLE alias(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE COLLATE NOCASE, v)",
-    'CREATE TABLE "Order Details"("Order" INT, "Line No" INT, price DECIMAL(10,2), PRIMARY KEY ("Order", "Line No")) WITHOUT ROWID',
+    'CREATE TABLE "Order Details"("Order" INT, "Line No" INT, price DECIMAL(10,2), '
+    'PRIMARY KEY ("Order", "Line No")) WITHOUT ROWID',
     "CREATE TABLE nokey(a TEXT, b BLOB, c REAL, d BOOLEAN)",
     "CREATE TABLE nullkey(k TEXT PRIMARY KEY, xmin INT)",
     "CREATE TABLE mixed(k PRIMARY KEY NOT NULL, i INTEGER, g AS (i + 1))",
