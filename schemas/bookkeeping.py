@@ -25,7 +25,7 @@ _TABLES = (
     """CREATE TABLE IF NOT EXISTS tailrace.quarantine(
         source text NOT NULL, "table" text NOT NULL, key bytea NOT NULL, key_text text NOT NULL, reason text NOT NULL,
         seq bigint NOT NULL, since timestamptz NOT NULL DEFAULT now(), waived text,
-        PRIMARY KEY (source, "table", key))""",
+        key_hash text GENERATED ALWAYS AS (md5(key)) STORED, PRIMARY KEY (source, "table", key_hash))""",
     """CREATE TABLE IF NOT EXISTS tailrace.verdicts(
         source text NOT NULL, "table" text NOT NULL, at_ms bigint NOT NULL, seq bigint NOT NULL, rows bigint NOT NULL,
         differing bigint NOT NULL, missing bigint NOT NULL, extra bigint NOT NULL, not_compared bigint NOT NULL,

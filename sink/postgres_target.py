@@ -242,7 +242,7 @@ class PostgresTarget:
         schema_id, payload = unframe(key)
         text = repr(self.decode_key(schema_id, payload))
         self._target.run(
-            'INSERT INTO tailrace.quarantine VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, "table", key) '
+            'INSERT INTO tailrace.quarantine VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, "table", key_hash) '
             "DO UPDATE SET reason = EXCLUDED.reason, seq = EXCLUDED.seq, waived = NULL",
             (self._source, table, key, text, reason, seq),
         )

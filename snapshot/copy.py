@@ -13,9 +13,9 @@ from dataclasses import replace
 
 from adapters.postgres import Postgres
 from ops.points import reach
-from schemas.avro import plan_of, subject_of_value, value_schema
+from schemas.avro import frame, key_schema, plan_of, subject_of_key, subject_of_value, value_schema
 from schemas.ddl import create_table, full_name
-from schemas.errors import Code, Misfit, Transient
+from schemas.errors import Code, Failed, Misfit, Transient
 from schemas.evolution import covers, evolve
 from schemas.model import Key, Row, Table
 from schemas.names import quote, short
@@ -121,7 +121,9 @@ class TableCopy:
             order = [names.index(column.name) for column in plan.columns]
             plan, values = self._fitted(plan, [tuple([row[at] for at in order]) for row in rows])
             with self._target.transaction():
-                self._write(work, plan, values)
+                self._widen(work, plan)
+                for at, reason in self._write(work, plan, values, 0):
+                    self._quarantine(work, plan, self._key(table, rows[at]), reason, head)
                 reach("snapshot.mid_chunk")
                 self._state.chunk(work, last_key=self._key(table, rows[-1]), rows=len(rows), head=head)
             # Only now: a transaction that was rolled back took the widening of the shadow with it.
@@ -172,7 +174,8 @@ class TableCopy:
                 assert plan != before, "the widest codec accepts every value"
                 self._registry.register(subject_of_value(plan), value_schema(plan))
 
-    def _write(self, work: TableWork, plan: TablePlan, values: list[tuple[object, ...]]) -> None:
+    def _widen(self, work: TableWork, plan: TablePlan) -> None:
+        """Bring the table that is copied into to this plan."""
         current = self._plan(work)
         if not covers(current, plan):
             at = current if work.shadow is None else _renamed(current, work.shadow)
@@ -180,12 +183,31 @@ class TableCopy:
                 self._target.run(statement)
             if work.shadow is None:
                 self._state.store_plan(work, plan)
+
+    def _write(
+        self, work: TableWork, plan: TablePlan, values: list[tuple[object, ...]], first: int
+    ) -> list[tuple[int, str]]:
+        """COPY these rows; halves until the rows that PostgreSQL refuses stand alone. Returns (place, reason) of those."""
         columns = ", ".join(quote(column.target) for column in plan.columns)
-        self._target.copy_in(
-            f"COPY {full_name(plan, work.shadow)} ({columns}) FROM STDIN (FORMAT BINARY)",
-            RowCodec(plan).pg_types,
-            values,
-        )
+        statement = f"COPY {full_name(plan, work.shadow)} ({columns}) FROM STDIN (FORMAT BINARY)"
+        try:
+            with self._target.transaction():
+                self._target.copy_in(statement, RowCodec(plan).pg_types, values)
+        except Failed as error:
+            if error.code not in (Code.TARGET_CONFLICT, Code.TARGET_REFUSED):
+                raise
+            if len(values) == 1:
+                return [(first, error.message)]
+            middle = len(values) // 2
+            refused = self._write(work, plan, values[:middle], first)
+            return refused + self._write(work, plan, values[middle:], first + middle)
+        return []
+
+    def _quarantine(self, work: TableWork, plan: TablePlan, key: Key, reason: str, head: int) -> None:
+        """A row that the target refuses stays behind, visibly, and the copy goes on."""
+        schema_id = self._registry.register(subject_of_key(plan), key_schema(plan))
+        framed = frame(schema_id, RowCodec(plan).encode_keys([key])[0])
+        self._state.quarantine(work, framed, repr(key), reason, head)
 
     def _merge(self, work: TableWork, plan: TablePlan) -> None:
         assert work.plan is not None

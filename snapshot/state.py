@@ -118,6 +118,14 @@ class CopyState:
             (key_text(last_key), rows, self._source, work.table, work.generation),
         )
 
+    def quarantine(self, work: TableWork, key: bytes, text: str, reason: str, seq: int) -> None:
+        """Keep the key of a row that the target refused."""
+        self._target.run(
+            'INSERT INTO tailrace.quarantine VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, "table", key_hash) '
+            "DO UPDATE SET reason = EXCLUDED.reason, seq = EXCLUDED.seq, waived = NULL",
+            (self._source, work.table, key, text, reason, seq),
+        )
+
     def copied(self, work: TableWork, *, head: int) -> None:
         self._move(work, TableState.COPYING, f"state = 'copied', last_head = greatest(last_head, {int(head)})")
         self._target.run(

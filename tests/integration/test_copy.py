@@ -1,0 +1,85 @@
+"""The copy on a real target: rows it cannot take, a lost connection in a widening chunk, keys of every sign."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from capture.install import request_resync
+from schemas.change import TableState
+from schemas.errors import TailraceError
+from tests.small import Small
+
+HUGE_KEY = 60_000
+
+
+@pytest.fixture
+def small(tmp_path: Path, database_url: str) -> Iterator[list[Small]]:
+    made: list[Small] = []
+    yield made
+    for one in made:
+        one.close()
+
+
+def test_a_row_the_target_refuses_is_quarantined_and_the_copy_goes_on(
+    small: list[Small], tmp_path: Path, database_url: str
+) -> None:
+    """A key too long for a btree row: text that does not compress."""
+    world = Small(tmp_path, database_url, "CREATE TABLE t(k TEXT PRIMARY KEY NOT NULL, v)")
+    small.append(world)
+    for number in range(40):
+        world.app.run("INSERT INTO t VALUES (?, 1)", (f"k{number}",))
+    world.app.run("INSERT INTO t SELECT group_concat(hex(randomblob(50)), '') , 2 FROM t")
+    for _ in range(200):
+        world.capture.step()
+        world.sink.step()
+        world.copy.step()
+    progress = world.progress()
+    assert TableState.FOLLOWING is progress.tables["t"].state
+    assert 1 == progress.tables["t"].quarantined
+    assert not progress.consistent
+    assert [(40,)] == world.rows("SELECT count(*) FROM s.t")
+    report = world.verification.run()
+    assert not report.clean
+    assert 1 == report.tables[0].missing
+
+
+def test_a_connection_lost_in_a_widening_chunk_of_a_resync(
+    small: list[Small], tmp_path: Path, database_url: str
+) -> None:
+    """The shadow's widening was rolled back with the chunk; what is remembered must be what is there."""
+    world = Small(tmp_path, database_url, "CREATE TABLE t(id INTEGER PRIMARY KEY, v REAL)")
+    small.append(world)
+    world.run(*(f"INSERT INTO t VALUES ({number - 5}, {number}.5)" for number in range(10)))
+    world.settle()
+    request_resync(world.app, "t")
+    while world.progress().tables["t"].state is not TableState.COPYING:
+        world.capture.step()
+        world.sink.step()
+        world.copy.step()
+    world.app.run("UPDATE t SET v = 'text' WHERE id = 0")
+    state = world.copy._copy._state
+    real = state.chunk
+
+    def lose_the_connection(*arguments: object, **named: object) -> None:
+        state.chunk = real  # type: ignore[method-assign]
+        world.target.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+            "AND datname = current_database()"
+        )
+        real(*arguments, **named)  # type: ignore[arg-type]
+
+    state.chunk = lose_the_connection  # type: ignore[method-assign]
+    with pytest.raises(TailraceError):
+        for _ in range(50):
+            world.copy.step()
+    for _ in range(3):
+        try:
+            world.settle()
+            break
+        except TailraceError:
+            continue
+    assert world.verification.run().clean
+    assert [("text",)] == world.rows("SELECT v FROM s.t WHERE id = 0")
