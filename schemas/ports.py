@@ -16,12 +16,9 @@ from schemas.change import (
     Entry,
     Fetched,
     Message,
-    Notice,
     Position,
-    Progress,
     Record,
     TopicPartition,
-    Watermark,
 )
 from schemas.model import Database, Key, Row, Table, Value
 
@@ -189,49 +186,6 @@ class Registry(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """What the sink applies at once: everything between the offsets of `before` and one watermark, collapsed.
-
-    `upserts` and `deletes` are per table, already decoded to PostgreSQL parameter values in the order of the plan's
-    columns (upserts) and key columns (deletes). Memory is bounded by `max_transaction_rows`; above it the sink spills.
-    """
-
-    before: Progress
-    watermark: Watermark
-    offsets: Mapping[TopicPartition, int]
-    notices: tuple[Notice, ...]
-    tables: Mapping[str, TableCut]
-
-
-@dataclass(frozen=True, slots=True)
-class TableCut:
-    """Collapsed changes of one table in one cut."""
-
-    value_schema_id: int
-    key_schema_id: int
-    upserts: Sequence[tuple[Any, ...]]
-    deletes: Sequence[tuple[Any, ...]]
-
-
-class Target(Protocol):
-    """The side that is written. One call applies one cut with its progress, all or nothing."""
-
-    def claim(self, source: str, identity: str) -> Progress:
-        """Take (or create) the progress row under a new random owner; the former owner's applies now lose.
-        Raises Refusal(SINK_OWNED) while another live session holds the source's advisory lock."""
-        ...
-
-    def progress(self, source: str) -> Progress | None: ...
-
-    def apply(self, cut: Cut) -> Progress:
-        """Statements + progress in one transaction that begins with the compare-and-set on (source, owner, applied).
-        Raises Superseded when it lost. After Unknown (a lost commit reply) read `progress` before anything else."""
-        ...
-
-    def close(self) -> None: ...
-
-
 class SourceReader(Protocol):
     """What snapshot and verify need of a source beyond `Source`: ordered ranges of rows in one view."""
 
@@ -264,7 +218,6 @@ class Clock(Protocol):
 
 __all__ = [
     "Clock",
-    "Cut",
     "Ends",
     "Position",
     "Record",
@@ -273,8 +226,6 @@ __all__ = [
     "SourceReader",
     "SourceView",
     "Sqlite",
-    "TableCut",
-    "Target",
     "TopicSettings",
     "Transport",
 ]

@@ -6,23 +6,9 @@ normalisation), a BLOB is never a TEXT. `repr` of SQLite's five classes says all
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
-
 from schemas.model import Row
-
-MODULUS = 1 << 128
 
 
 def canonical(row: Row) -> str:
     """Equal texts mean equal rows, and the other way round."""
     return repr(row)
-
-
-def digest(rows: Iterable[Row]) -> int:
-    """Sum of row hashes modulo 2^128: independent of order, and duplicates do not cancel each other as XOR would."""
-    total = 0
-    for row in rows:
-        raw = hashlib.blake2b(canonical(row).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        total = (total + int.from_bytes(raw, "big")) % MODULUS
-    return total

@@ -18,7 +18,7 @@ KEYS_SHOWN = 100
 @dataclass(frozen=True, slots=True)
 class TableReport:
     """One table. `rows`: compared; `differing`, `missing` (not on the target), `extra` (only on the target): counts;
-    `keys`: of those, at most 100 shown. `digest`: of the source rows, None unless every row was compared."""
+    `keys`: of those; 100 are shown. `reason`: why the table is not clean although no row differs."""
 
     table: str
     rows: int
