@@ -6,11 +6,17 @@ The guard trigger stands on every table from its creation: an application pointe
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from schemas.model import Index, Table
+from schemas.model import Column, ForeignKey, Index, IndexTerm, Table
 from schemas.names import constraint_name, quote, text_literal
 from schemas.plan import ColumnPlan, TablePlan
+from schemas.predicates import predicate_sql, term_sql
+
+Columns = Mapping[str, tuple[Column, ColumnPlan]]
+"""Lower-case source name -> the column and its plan."""
 
 INDEX_ROW_MAX_BYTES = 2600
 """PostgreSQL: a btree row must fit a third of a page, about 2704 bytes."""
@@ -73,51 +79,156 @@ def indexes(table: Table, plan: TablePlan, *, longest: dict[str, int] | None = N
     Args:
         longest: source column -> bytes of its longest value, to keep index rows under PostgreSQL's limit.
     """
-    result = []
-    columns = {column.name: column for column in plan.columns}
+    return [made for _, made in _pairs(table, plan, longest or {})]
+
+
+def _pairs(table: Table, plan: TablePlan, longest: Mapping[str, int]) -> list[tuple[Index, IndexDdl]]:
+    result: list[tuple[Index, IndexDdl]] = []
+    # The plan may still have a column that the source has dropped, and has the rowid where that is the key.
+    own = {column.name: column for column in table.columns}
+    columns = {one.name.lower(): (own[one.name], one) for one in plan.columns if one.name in own}
+    taken: set[str] = set()
     for index in table.indexes:
         if index.origin == "pk":
             if tuple(term.column for term in index.terms) == plan.key:
                 continue
             if table.without_rowid or not index.unique:
                 continue
-        result.append(_one_index(index, plan, columns, longest or {}))
+        name = _index_name(index, plan, taken)
+        taken.add(name)
+        result.append((index, _one_index(index, plan, name, columns, longest)))
     return result
 
 
-def _one_index(index: Index, plan: TablePlan, columns: dict[str, ColumnPlan], longest: dict[str, int]) -> IndexDdl:
-    name = constraint_name(plan.target_table, *_label(index), suffix="key" if index.unique else "idx")
+def _index_name(index: Index, plan: TablePlan, taken: set[str]) -> str:
+    """UNIQUE (a_b) and UNIQUE (a, b) would share a name, and IF NOT EXISTS would then silently skip the second."""
+    suffix = "key" if index.unique else "idx"
+    name = constraint_name(plan.target_table, *_label(index), suffix=suffix)
+    if name in taken:
+        terms = "\x00".join(f"{term.column}|{term.expression}|{term.collation}" for term in index.terms)
+        digest = hashlib.sha256(f"{index.name}\x00{terms}".encode()).hexdigest()[:8]
+        name = constraint_name(plan.target_table, *_label(index), digest, suffix=suffix)
+    return name
+
+
+def _one_index(
+    index: Index,
+    plan: TablePlan,
+    name: str,
+    columns: Columns,
+    longest: Mapping[str, int],
+) -> IndexDdl:
+    where = None
     if index.where is not None:
-        return IndexDdl(name, "", "reported", "a partial index: its predicate is not translated")
-    terms, verdict, reason = [], "carried", ""
-    for term in index.terms:
-        if term.column is None or term.column not in columns:
-            return IndexDdl(name, "", "reported", "an index on an expression is not translated")
-        column = columns[term.column]
-        order = " DESC" if term.descending else ""
-        if column.pg_type in ("json",):
-            return IndexDdl(name, "", "reported", f"column {column.name!r} has a type without an order")
-        if longest.get(column.name, 0) > INDEX_ROW_MAX_BYTES:
-            if column.pg_type not in ("text", "bytea"):
-                return IndexDdl(name, "", "reported", f"column {column.name!r} is too long for an index")
-            terms.append(f"md5({quote(column.target)})")
-            verdict, reason = "translated", f"column {column.name!r} is too long for an index row: md5"
-        elif term.collation.upper() == "NOCASE" and column.pg_type == "text":
-            terms.append(f'lower({quote(column.target)} COLLATE "C"){order}')
-            verdict, reason = "translated", 'NOCASE folds ASCII only: lower(.. COLLATE "C")'
-        elif term.collation.upper() not in ("BINARY", "NOCASE"):
-            return IndexDdl(name, "", "reported", f"collation {term.collation} has no counterpart")
+        where = predicate_sql(index.where, columns)
+        if where is None:
+            return IndexDdl(name, "", "reported", "a partial index whose predicate has no counterpart here")
+    terms: list[str] = []
+    reasons = ["its predicate is translated"] if where else []
+    # The shortest columns stay as they are while they fit one index row together; the others become digests.
+    digests, spare_bytes = set(), INDEX_ROW_MAX_BYTES
+    for column in sorted({term.column or "" for term in index.terms}, key=lambda one: longest.get(one, 0)):
+        if longest.get(column, 0) > spare_bytes:
+            digests.add(column)
         else:
-            terms.append(f"{quote(column.target)}{order}")
+            spare_bytes -= longest.get(column, 0)
+    for term in index.terms:
+        text, reason = _term(term, columns, digest=term.column in digests)
+        if text is None:
+            return IndexDdl(name, "", "reported", reason)
+        terms.append(text)
+        reasons += [reason] if reason else []
     unique = "UNIQUE " if index.unique else ""
     sql = f"CREATE {unique}INDEX IF NOT EXISTS {quote(name)} ON {full_name(plan)} ({', '.join(terms)})"
-    return IndexDdl(name, sql, verdict, reason)
+    sql += f" WHERE {where}" if where else ""
+    return IndexDdl(name, sql, "translated" if reasons else "carried", "; ".join(dict.fromkeys(reasons)))
+
+
+def _term(term: IndexTerm, columns: Columns, *, digest: bool) -> tuple[str | None, str]:
+    """(text of one index term or None, reason)."""
+    order = " DESC" if term.descending else ""
+    collation = term.collation.upper()
+    if term.column is None or term.column.lower() not in columns:
+        text = term_sql(term.expression or "", columns) if collation == "BINARY" else None
+        if text is None:
+            return None, "an index on an expression that has no counterpart here"
+        return f"({text}){order}", "its expression is translated"
+    column = columns[term.column.lower()][1]
+    name = quote(column.target)
+    if column.pg_type == "json":
+        return None, f"column {column.name!r} has a type without an order"
+    # Collations compare text only: in a column of numbers each of them is BINARY.
+    compares_text = column.pg_type in ("text", "jsonb", "bytea") and column.codec != "blob"
+    if collation not in ("BINARY", "NOCASE") and compares_text:
+        return None, f"collation {term.collation} has no counterpart"
+    if collation == "NOCASE" and compares_text and column.pg_type != "text":
+        return None, f"collation NOCASE has no counterpart in {column.pg_type}"
+    folded = collation == "NOCASE" and compares_text
+    text = f'lower({name} COLLATE "C")' if folded else name
+    if digest:
+        if column.pg_type not in ("text", "bytea"):
+            return None, f"column {column.name!r} is too long for an index"
+        return f"md5({text})", f"column {column.name!r} is too long for an index row: md5"
+    return f"{text}{order}", 'NOCASE folds ASCII only: lower(.. COLLATE "C")' if folded else ""
 
 
 def _label(index: Index) -> tuple[str, ...]:
     if index.origin == "c":
         return (index.name.lower(),)
     return tuple((term.column or "expr").lower() for term in index.terms)
+
+
+def foreign_keys(table: Table, plan: TablePlan, parents: Mapping[str, tuple[Table, TablePlan]]) -> list[IndexDdl]:
+    """One NOT VALID constraint for each foreign key, for the switch: while rows follow, a child may come before its
+    parent in another slice of a cut.
+
+    Args:
+        parents: lower-case source name -> table and plan of everything that is replicated into the same target.
+    """
+    return [
+        _foreign_key(key, plan, parents.get(key.parent.lower()), at=at) for at, key in enumerate(table.foreign_keys, 1)
+    ]
+
+
+def _foreign_key(key: ForeignKey, plan: TablePlan, found: tuple[Table, TablePlan] | None, *, at: int) -> IndexDdl:
+    name = constraint_name(plan.target_table, *(one.lower() for one in key.columns), str(at), suffix="fkey")
+    if found is None:
+        return IndexDdl(name, "", "reported", f"its parent {key.parent!r} is not replicated")
+    parent, parent_plan = found
+    there = {column.name.lower(): column for column in parent_plan.columns}
+    here = {column.name.lower(): column for column in plan.columns}
+    declared = sorted((one for one in parent.columns if one.pk_position), key=lambda one: one.pk_position)
+    wanted = [one.lower() for one in key.parent_columns or [column.name for column in declared]]
+    if len(wanted) != len(key.columns) or not all(one in there for one in wanted):
+        return IndexDdl(name, "", "reported", f"it names no key of {key.parent!r}")
+    if not _is_key(parent, parent_plan, set(wanted)):
+        return IndexDdl(name, "", "reported", f"{key.parent!r} has no unique key on these columns here")
+    for child, other in zip(key.columns, wanted, strict=True):
+        if here[child.lower()].codec != there[other].codec:
+            kinds = f"{here[child.lower()].codec} and {there[other].codec}"
+            return IndexDdl(name, "", "reported", f"{child!r} and its parent have different forms: {kinds}")
+    own = ", ".join(quote(here[one.lower()].target) for one in key.columns)
+    other = ", ".join(quote(there[one].target) for one in wanted)
+    deferred = " DEFERRABLE INITIALLY DEFERRED" if key.deferred else ""
+    sql = (
+        f"ALTER TABLE {full_name(plan)} ADD CONSTRAINT {quote(name)} FOREIGN KEY ({own}) "
+        f"REFERENCES {full_name(parent_plan)} ({other}) ON UPDATE {key.on_update} ON DELETE {key.on_delete}"
+        f"{deferred} NOT VALID"
+    )
+    return IndexDdl(name, sql, "carried", "added at the switch, NOT VALID")
+
+
+def _is_key(parent: Table, plan: TablePlan, wanted: set[str]) -> bool:
+    """PostgreSQL wants exactly these columns under its primary key or a plain unique index."""
+    if {one.lower() for one in plan.key} == wanted:
+        return True
+    return any(
+        index.unique
+        and index.where is None
+        and made.verdict == "carried"
+        and {(term.column or "").lower() for term in index.terms} == wanted
+        for index, made in _pairs(parent, plan, {})
+    )
 
 
 def not_nulls(plan: TablePlan) -> list[str]:
@@ -131,24 +242,33 @@ def not_nulls(plan: TablePlan) -> list[str]:
 
 
 def grants(schemas: list[str], *, owner: str, sink: str, application: str, read_only: str) -> list[str]:
-    """SQL for the four roles; none is a superuser, no password is written."""
+    """SQL for the four roles, which may exist already; none is a superuser, no password is written.
+
+    The sink works as the owner (SET ROLE), so that what it creates belongs to the owner and gets these privileges.
+    """
     q = quote
-    statements = [
-        f"CREATE ROLE {q(owner)} NOLOGIN",
-        f"CREATE ROLE {q(sink)} LOGIN",
+    statements = [_role(name, login=login) for name, login in ((owner, "NOLOGIN"), (sink, "LOGIN"))]
+    statements += [_role(name, login="LOGIN") for name in (application, read_only)]
+    statements += [
         f"GRANT {q(owner)} TO {q(sink)}",
-        f"CREATE ROLE {q(application)} LOGIN",
-        f"CREATE ROLE {q(read_only)} LOGIN",
         f"CREATE SCHEMA IF NOT EXISTS tailrace AUTHORIZATION {q(owner)}",
     ]
     for schema in schemas:
+        default = f"ALTER DEFAULT PRIVILEGES FOR ROLE {q(owner)} IN SCHEMA {q(schema)} GRANT"
         statements += [
             f"CREATE SCHEMA IF NOT EXISTS {q(schema)} AUTHORIZATION {q(owner)}",
             f"GRANT USAGE ON SCHEMA {q(schema)} TO {q(application)}, {q(read_only)}",
-            f"ALTER DEFAULT PRIVILEGES FOR ROLE {q(owner)} IN SCHEMA {q(schema)} "
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {q(application)}",
-            f"ALTER DEFAULT PRIVILEGES FOR ROLE {q(owner)} IN SCHEMA {q(schema)} "
-            f"GRANT USAGE ON SEQUENCES TO {q(application)}",
-            f"ALTER DEFAULT PRIVILEGES FOR ROLE {q(owner)} IN SCHEMA {q(schema)} GRANT SELECT ON TABLES TO {q(read_only)}",
+            f"{default} SELECT, INSERT, UPDATE, DELETE ON TABLES TO {q(application)}",
+            f"{default} USAGE ON SEQUENCES TO {q(application)}",
+            f"{default} SELECT ON TABLES TO {q(read_only)}",
         ]
     return statements
+
+
+def _role(name: str, *, login: str) -> str:
+    """PostgreSQL has no CREATE ROLE IF NOT EXISTS."""
+    create = text_literal(f"CREATE ROLE {quote(name)} {login} NOSUPERUSER NOCREATEDB NOCREATEROLE")
+    return (
+        f"DO $role$ BEGIN IF NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = {text_literal(name)}) "
+        f"THEN EXECUTE {create}; END IF; END $role$"
+    )
