@@ -5,7 +5,12 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import sqlite3
+import subprocess
+import sys
 import time
+from contextlib import closing
 
 import pytest
 
@@ -127,4 +132,23 @@ def test_killed_between_two_slices_of_a_large_cut(pipeline: Pipeline) -> None:
         target.close()
     pipeline.start("sink")
     pipeline.settle()
+    _clean(pipeline)
+
+
+def test_killed_in_the_middle_of_the_installation(pipeline: Pipeline) -> None:
+    """One transaction: a kill leaves nothing of ours, and the next start installs everything."""
+    killed = subprocess.run(
+        [sys.executable, "-m", "cli.main", "-c", str(pipeline.config_path), "up", "--until", "caught-up"],
+        env={**pipeline.environment, "TAILRACE_AT": "capture.mid_install=kill"},
+        capture_output=True,
+        check=False,
+    )
+    assert -signal.SIGKILL == killed.returncode
+    for name in pipeline.config.source_databases:
+        with closing(sqlite3.connect(pipeline.config.source_path(name))) as app:
+            ours = app.execute("SELECT count(*) FROM sqlite_schema WHERE name LIKE '%tailrace%'").fetchone()
+            assert (0,) == ours
+            assert ("ok",) == app.execute("PRAGMA integrity_check").fetchone()
+    done = pipeline.run("up", "--until", "caught-up", "--timeout", "60")
+    assert 0 == done.returncode, done.stderr
     _clean(pipeline)

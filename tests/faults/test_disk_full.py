@@ -1,0 +1,94 @@
+"""A full disk, under the stream and under the source: said once, nothing lost, everything goes on when there is room."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.fix_pipeline import Pipeline
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few megabytes; needs root."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("a small file system needs root")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def _fill(folder: Path) -> Path:
+    junk = folder / "junk"
+    with junk.open("wb") as file:
+        try:
+            while True:
+                file.write(b"x" * 65536)
+                file.flush()
+        except OSError:
+            pass
+    return junk
+
+
+@pytest.mark.slow
+def test_under_the_stream(pipeline: Pipeline, small_disk: Path) -> None:
+    text = pipeline.config_path.read_text()
+    pipeline.config_path.write_text(text.replace("tailrace-stream.db", str(small_disk / "stream.db")))
+    pipeline.install()
+    pipeline.start()
+    pipeline.settle()
+    junk = _fill(small_disk)
+    pipeline.write(seconds=4, rate=0)
+    pipeline.end_writers()
+    pipeline.until(lambda: "stream-full" in pipeline.errors() or "stream-io" in pipeline.errors())
+    document = json.loads(pipeline.run("status", "--json").stdout)
+    assert document["sources"]["cases"]["lag_changes"] > 0
+    assert not document["can_cutover"]
+    assert all(process.poll() is None for process in pipeline.processes.values())
+    junk.unlink()
+    pipeline.settle()
+    assert all(report.clean for report in pipeline.verify())
+    assert pipeline.errors().count("[stream-full]") <= 6
+
+
+@pytest.mark.slow
+def test_under_the_source(pipeline: Pipeline, small_disk: Path) -> None:
+    """The application's own writes fail, as they would without us; ours wait; nothing is corrupt afterwards."""
+    shutil.move(pipeline.folder / "cases.db", small_disk / "cases.db")
+    text = pipeline.config_path.read_text()
+    text = text.replace('cases = "cases.db"', f'cases = "{small_disk}/cases.db"')
+    pipeline.config_path.write_text(text.replace(f"min_free_bytes = {256 * 1024 * 1024}", "min_free_bytes = 0"))
+    from ops.config import load
+
+    pipeline.config = load(pipeline.config_path)
+    pipeline.install()
+    pipeline.start()
+    pipeline.settle()
+    junk = _fill(small_disk)
+    failed = 0
+    with closing(sqlite3.connect(small_disk / "cases.db", timeout=5, isolation_level=None)) as app:
+        for number in range(400):
+            try:
+                app.execute("INSERT INTO audit VALUES (?, zeroblob(2000), NULL)", (f"{number}",))
+            except sqlite3.OperationalError:
+                failed += 1
+        assert 0 < failed
+        junk.unlink()
+        app.execute("INSERT INTO audit VALUES ('after', 'room', NULL)")
+        assert ("ok",) == app.execute("PRAGMA integrity_check").fetchone()
+    pipeline.settle()
+    assert all(report.clean for report in pipeline.verify())
