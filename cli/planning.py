@@ -13,6 +13,7 @@ from schemas.ddl import create_table, grants, indexes
 from schemas.introspect import introspect
 from schemas.model import Database, KeyKind, Table
 from schemas.names import target_names
+from schemas.objects import verdicts
 from schemas.plan import TablePlan, build_table_plan
 from schemas.profile import profile_table
 
@@ -68,46 +69,15 @@ def plan_document(config: Config, sources: Sequence[str]) -> dict[str, Any]:
             }
             for name, plan in plans.items()
         ]
-        result[source] = {"tables": tables, "objects": _objects(config, database, plans)}
+        result[source] = {"tables": tables, "objects": _objects(database, plans)}
     return {"sources": result}
 
 
-def _objects(config: Config, database: Database, plans: dict[str, TablePlan]) -> list[dict[str, str]]:
-    """Every thing of the schema that is not a column, with what becomes of it."""
-    found: list[dict[str, str]] = []
-
-    def say(table: str, name: str, kind: str, verdict: str, reason: str) -> None:
-        found.append({"table": table, "name": name, "kind": kind, "verdict": verdict, "reason": reason})
-
-    for name, table in database.tables.items():
-        if name not in plans:
-            why = "excluded by the configuration" if not config.wants(name) else table.key.reason
-            say(name, name, "table", "reported" if not config.wants(name) else "refused", why)
-            continue
-        for index in indexes(table, plans[name]):
-            say(name, index.name, "index", index.verdict, index.reason)
-        for at, key in enumerate(table.foreign_keys):
-            say(
-                name, f"fk{at} -> {key.parent}", "foreign key", "reported", "created at the switch, not while following"
-            )
-        for check in table.checks:
-            say(name, check[:60], "check", "reported", "the source enforces it; not yet translated")
-        for column in table.columns:
-            if column.is_generated:
-                say(name, column.name, "generated column", "translated", "its values are carried in a plain column")
-            if column.default is not None:
-                say(name, column.name, "default", "reported", f"DEFAULT {column.default[:60]} is not yet translated")
-        if table.autoincrement:
-            say(name, name, "autoincrement", "reported", "a sequence is made at the switch")
-    notes = {
-        "view": "not created on the target: views read through the application's own SQL",
-        "trigger": "application triggers rest on the target: their effects arrive as rows",
-        "virtual": "a virtual table has no counterpart; full-text search: tsvector",
-        "shadow": "storage of a virtual table",
-    }
-    for one in database.objects:
-        say(one.table, one.name, one.kind, "reported", notes[one.kind])
-    return found
+def _objects(database: Database, plans: dict[str, TablePlan]) -> list[dict[str, str]]:
+    return [
+        {"table": one.table, "name": one.name, "kind": one.kind, "verdict": one.verdict.value, "reason": one.reason}
+        for one in verdicts(database, plans)
+    ]
 
 
 def plan_lines(document: dict[str, Any]) -> list[str]:
