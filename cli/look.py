@@ -82,8 +82,17 @@ class Looker:
                 quarantined = target.rows(
                     "SELECT count(*) FROM tailrace.quarantine WHERE source = %s AND waived IS NULL", (name,)
                 )
+                unproven = target.rows(
+                    "SELECT count(*) FROM tailrace.tables t LEFT JOIN tailrace.verdicts v ON v.source = t.source AND "
+                    'v."table" = t."table" WHERE t.source = %s AND t.state <> \'gone\' AND (v.at_ms IS NULL OR '
+                    "v.differing + v.missing + v.extra + v.not_compared > 0)",
+                    (name,),
+                )
             return TargetFigures(
-                progress, int(quarantined[0][0]), {table: (rows, expected) for table, rows, expected in copies}
+                progress,
+                int(quarantined[0][0]),
+                {table: (rows, expected) for table, rows, expected in copies},
+                int(unproven[0][0]),
             )
         except TailraceError as error:
             return TargetFigures(error=str(error.message))

@@ -14,6 +14,8 @@ from typing import Any
 
 from schemas.change import Progress, TableState
 
+UNPROVEN = "were not proven equal by a verification yet"
+
 
 @dataclass(frozen=True, slots=True)
 class SourceFigures:
@@ -37,6 +39,8 @@ class TargetFigures:
     quarantined: int | None = None
     copies: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """table -> (rows copied, rows expected or 0)."""
+    unproven: int = 0
+    """Tables without a verdict, or whose last verdict was not clean."""
     error: str = ""
 
 
@@ -174,6 +178,8 @@ def _reasons(name: str, source: SourceFigures, target: TargetFigures, lag_change
             )
         if not target.progress.consistent:
             reasons.append(f"{name}: the target is not consistent yet")
+    if target.unproven:
+        reasons.append(f"{name}: {target.unproven} tables {UNPROVEN}")
     if lag_changes is None:
         reasons.append(f"{name}: the lag is unknown")
     if target.quarantined:
@@ -206,6 +212,8 @@ def _next_steps(sources: Sequence[SourceStatus], reasons: Sequence[str]) -> list
         return ["tailrace quarantine list"]
     if any(one.phase == "unknown" for one in sources):
         return ["tailrace check"]
+    if reasons and all(reason.endswith(UNPROVEN) for reason in reasons):
+        return ["tailrace verify"]
     if reasons:
         return ["tailrace lag --watch"]
     return ["tailrace verify"]

@@ -43,7 +43,10 @@ def test_status_and_lag(running: Pipeline) -> None:
     assert {"phase", "head_seq", "applied_seq", "lag_changes", "lag_seconds", "consistent", "tables"} <= set(one)
     assert "following" == one["phase"]
     assert one["head_seq"] == one["applied_seq"]
-    assert document["can_cutover"]
+    assert not document["can_cutover"]
+    assert ["tailrace verify"] == document["next_steps"]
+    assert 0 == running.run("verify").returncode
+    assert json.loads(running.run("status", "--json").stdout)["can_cutover"]
     assert "can cut over: yes" in running.run("status").stdout
     assert 0 == running.run("lag", "--wait", "--below", "0", "--for", "1s", "--timeout", "20").returncode
 

@@ -1,0 +1,68 @@
+"""What status says of two looks: unknown is never zero and always blocks."""
+
+from __future__ import annotations
+
+from cli.render import lag_line, number, size, status_lines
+from cli.status import SourceFigures, TargetFigures, source_status, whole_status
+from schemas.change import Progress, TableProgress, TableState
+
+NOW_MS = 1_000_000
+
+
+def progress(*, applied: int = 10, state: TableState = TableState.FOLLOWING, consistent: bool = True) -> Progress:
+    table = TableProgress("t", state, 1, 0, 0, 1, 2)
+    return Progress("s", "o", applied, None, consistent, "i", {}, {"t": table}, NOW_MS - 3000, NOW_MS - 2000)
+
+
+def document(source: SourceFigures, target: TargetFigures) -> dict[str, object]:
+    return whole_status([source_status("s", source, target, now_ms=NOW_MS)])
+
+
+def test_an_unreadable_source_is_an_unknown_lag_and_blocks() -> None:
+    one = document(SourceFigures(error="no such file"), TargetFigures(progress(), 0))
+    assert not one["can_cutover"]
+    status = one["sources"]["s"]  # type: ignore[index]
+    assert (None, None) == (status["lag_changes"], status["lag_seconds"])
+    assert "unknown changes behind, unknown lag" in lag_line("s", status)
+
+
+def test_an_unreadable_target_is_an_unknown_lag_and_blocks() -> None:
+    one = document(SourceFigures(head=10, installed=True), TargetFigures(error="connection refused"))
+    assert not one["can_cutover"]
+    assert None is one["sources"]["s"]["lag_changes"]  # type: ignore[index]
+    assert "unknown" == one["sources"]["s"]["phase"]  # type: ignore[index]
+
+
+def test_everything_applied_is_lag_zero_however_long_ago() -> None:
+    one = document(SourceFigures(head=10, installed=True), TargetFigures(progress(), 0))
+    status = one["sources"]["s"]  # type: ignore[index]
+    assert (0, 0.0) == (status["lag_changes"], status["lag_seconds"])
+    assert one["can_cutover"]
+
+
+def test_lag_in_seconds_is_the_age_of_the_oldest_change_the_target_lacks() -> None:
+    source = SourceFigures(head=12, installed=True, oldest_unapplied_ms=NOW_MS - 500)
+    assert 0.5 == source_status("s", source, TargetFigures(progress(), 0), now_ms=NOW_MS).lag_seconds
+    pruned = SourceFigures(head=12, installed=True)
+    assert 3.0 == source_status("s", pruned, TargetFigures(progress(), 0), now_ms=NOW_MS).lag_seconds
+
+
+def test_each_reason_blocks_by_itself() -> None:
+    good = SourceFigures(head=10, installed=True)
+    for target in (
+        TargetFigures(progress(consistent=False), 0),
+        TargetFigures(progress(state=TableState.COPYING), 0),
+        TargetFigures(progress(), 1),
+        TargetFigures(progress(), 0, unproven=1),
+        TargetFigures(progress(), None),
+        TargetFigures(),
+    ):
+        assert not document(good, target)["can_cutover"]
+    assert not document(SourceFigures(installed=False), TargetFigures(progress(), 0))["can_cutover"]
+
+
+def test_figures_for_people() -> None:
+    assert ("unknown", "1,234", "0.5 s") == (number(None), number(1234), number(0.5, unit=" s"))
+    assert ("unknown", "999 B", "1.5 MB") == (size(None), size(999), size(1_500_000))
+    lines = status_lines(document(SourceFigures(error="gone"), TargetFigures()))
+    assert "can cut over: no" in lines
