@@ -1,0 +1,48 @@
+"""The backup of a file that others write to."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from adapters.sqlite import SqliteDatabase
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_backup_ends_under_a_steady_writer(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "busy.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as app:
+        app.execute(f"PRAGMA journal_mode={mode}")
+        app.execute("CREATE TABLE t(a INTEGER PRIMARY KEY, b)")
+        app.execute("BEGIN")
+        app.executemany("INSERT INTO t(b) VALUES (?)", [(b"x" * 900,) for _ in range(20_000)])
+        app.execute("COMMIT")
+    stop = threading.Event()
+
+    def write() -> None:
+        with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as app:
+            app.execute("PRAGMA synchronous=OFF")
+            while not stop.is_set():
+                app.execute("UPDATE t SET b = 'y' WHERE a = abs(random()) % 20000")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    source = SqliteDatabase(path, timeout_s=30)
+    try:
+        started = time.monotonic()
+        source.backup(tmp_path / "copy.db")
+        took_s = time.monotonic() - started
+    finally:
+        stop.set()
+        writer.join()
+        source.close()
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert ("ok",) == copy.execute("PRAGMA integrity_check").fetchone()
+        assert (20_000,) == copy.execute("SELECT count(*) FROM t").fetchone()
+    assert took_s < 30
