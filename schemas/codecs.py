@@ -6,7 +6,7 @@ Trap: bool is an int in Python; types are compared exactly, never by isinstance 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ class Codec:
     """long, double, string, bytes or boolean."""
     accepts: frozenset[type]
     check: Callable[[Any], bool] | None = None
+    check_all: Callable[[Collection[Any]], bool] | None = None
+    """The same test of many values (no NULL among them) without a Python call for each, where there is such a way."""
     encode: Callable[[Any], Any] | None = None
     """SQLite value -> Avro value."""
     decode: Callable[[Any], Value] | None = None
@@ -37,6 +39,13 @@ class Codec:
     """psycopg result -> Avro value."""
 
 
+def all_fit(one: Codec, values: Collection[Any]) -> bool:
+    """Does every value pass the check? Their types are among `accepts` already, and none is NULL."""
+    if one.check_all is not None:
+        return one.check_all(values)
+    return one.check is None or all(map(one.check, values))
+
+
 def fits(one: Codec, value: Value) -> bool:
     """Would this codec carry this value and bring it back unchanged?"""
     return value is None or (type(value) in one.accepts and (one.check is None or one.check(value)))
@@ -45,6 +54,10 @@ def fits(one: Codec, value: Value) -> bool:
 def no_nul(text: str) -> bool:
     """PostgreSQL's text and jsonb hold no NUL."""
     return "\x00" not in text
+
+
+def _no_nul_at_all(texts: Collection[str]) -> bool:
+    return "\x00" not in "".join(texts)
 
 
 def text_of_bytes(raw: bytes) -> str | BadText:
@@ -61,10 +74,17 @@ def _bytes_of_text(value: str | BadText) -> bytes:
 
 LONG = Codec("long", "bigint", "long", frozenset({int}))
 DOUBLE = Codec("double", "double precision", "double", frozenset({float}))
-TEXT = Codec("text", "text", "string", frozenset({str}), check=no_nul)
+TEXT = Codec("text", "text", "string", frozenset({str}), check=no_nul, check_all=_no_nul_at_all)
 BLOB = Codec("blob", "bytea", "bytes", frozenset({bytes}))
 BOOLEAN = Codec(
-    "boolean", "boolean", "boolean", frozenset({int}), check=lambda value: value in (0, 1), encode=bool, decode=int
+    "boolean",
+    "boolean",
+    "boolean",
+    frozenset({int}),
+    check=lambda value: value in (0, 1),
+    check_all=frozenset({0, 1}).issuperset,
+    encode=bool,
+    decode=int,
 )
 TEXT_BYTES = Codec(
     "text-bytes", "bytea", "bytes", frozenset({str, BadText}), encode=_bytes_of_text, decode=text_of_bytes

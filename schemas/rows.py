@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from schemas.avro import key_schema, value_schema
+from schemas.codecs import all_fit
 from schemas.errors import Misfit
 from schemas.flat import field_types, reader, write_columns
 from schemas.model import Key, Row
@@ -105,7 +106,7 @@ class _Side:
                 raise Misfit(column.name, strange.pop().__name__, one.name)
             if one.check is not None:
                 present = [value for value in values if value is not None] if _NONE in types else values
-                if not all(map(one.check, present)):
+                if not all_fit(one, present):
                     raise Misfit(column.name, "a value its check refuses", one.name)
         return columns
 

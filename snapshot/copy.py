@@ -24,6 +24,7 @@ from schemas.ports import Clock, Registry, Source, SourceReader
 from schemas.rows import RowCodec
 from snapshot.chunks import ChunkSize
 from snapshot.merge import merge
+from snapshot.slices import Slices
 from snapshot.state import CopyState, TableWork
 
 
@@ -49,6 +50,8 @@ class TableCopy:
         self._sizes: dict[str, ChunkSize] = {}
         self._max_chunk_bytes = max_chunk_bytes
         self._shapes: dict[str, TablePlan] = {}
+        self._careful: dict[str, int] = {}
+        """Slices of a table that are still to be taken one by one."""
 
     def begin(self, work: TableWork, table: Table) -> bool:
         """Fix the floor, make the target table (or a shadow, when the table is already there).
@@ -61,6 +64,8 @@ class TableCopy:
         self._reader.reopen()
         with self._source.view() as view:
             head = view.head()
+        # The floor must not lie above what a power loss leaves: the seqs behind it would be used again, and ignored.
+        self._source.make_durable()
         expected = self._reader.count(table)
         asked = plan_of(self._registry.schema(work.value_schema_id))
         if asked.key != table.key_columns or not {c.name for c in asked.columns} <= set(table.row_columns):
@@ -106,47 +111,73 @@ class TableCopy:
                     hint="capture asks for it under a newer generation",
                 )
             return False
-        size = self._sizes.get(work.table, ChunkSize())
-        started = self._clock.monotonic_s()
-        with self._source.view() as view:
-            head = view.head()
-            if view.mark()[0] != schema_version:
-                return False
-            rows = self._bounded(self._reader.range(table, work.last_key, limit_rows=size.rows))
-        took_s = self._clock.monotonic_s() - started
-        self._sizes[work.table] = size.after(took_s, len(rows), _bytes_of(rows))
+        if self._careful.get(work.table, 0):
+            return self._careful_chunk(work, table, schema_version)
+        slices = self._slices(work, table, schema_version)
         plan = self._plan(work)
-        if rows:
-            names = table.row_columns
-            order = [names.index(column.name) for column in plan.columns]
-            plan, values = self._fitted(plan, [tuple([row[at] for at in order]) for row in rows])
+        codec = RowCodec(plan)
+        try:
+            with self._target.transaction():
+                self._target.copy_in(_copy_sql(work, plan), codec.pg_types, slices.parameters(codec))
+                self._note(work, slices)
+        except (Misfit, Failed) as error:
+            if isinstance(error, Failed) and error.code not in (Code.TARGET_CONFLICT, Code.TARGET_REFUSED):
+                raise
+            # Something in these slices needs a wider column, or is refused: they are taken one by one instead.
+            self._careful[work.table] = max(1, slices.count)
+            return self._careful_chunk(work, table, schema_version)
+        return self._ended(work, slices)
+
+    def _slices(self, work: TableWork, table: Table, schema_version: int) -> Slices:
+        return Slices(
+            self._source,
+            self._reader,
+            self._clock,
+            table,
+            after=work.last_key,
+            size=self._sizes.get(work.table, ChunkSize()),
+            schema_version=schema_version,
+            max_bytes=self._max_chunk_bytes,
+        )
+
+    def _careful_chunk(self, work: TableWork, table: Table, schema_version: int) -> bool:
+        """One slice, held in memory: columns widen to its values, rows that PostgreSQL refuses are quarantined alone."""
+        self._careful[work.table] -= 1
+        slices = self._slices(work, table, schema_version)
+        plan = self._plan(work)
+        for rows in slices.slices([column.name for column in plan.columns], most=1):
+            plan, values = self._fitted(plan, rows)
             with self._target.transaction():
                 self._widen(work, plan)
                 for at, reason in self._write(work, plan, values, 0):
-                    self._quarantine(work, plan, self._key(table, rows[at]), reason, head)
-                reach("snapshot.mid_chunk")
-                self._state.chunk(work, last_key=self._key(table, rows[-1]), rows=len(rows), head=head)
+                    named = dict(zip([column.name for column in plan.columns], rows[at], strict=True))
+                    key = tuple(named[name] for name in table.key_columns)
+                    self._quarantine(work, plan, key, reason, slices.head)
+                self._note(work, slices)
             # Only now: a transaction that was rolled back took the widening of the shadow with it.
             self._shapes[work.table] = plan
+        return self._ended(work, slices)
+
+    def _note(self, work: TableWork, slices: Slices) -> None:
+        """The progress of these rows, in their transaction. First what the views saw becomes durable at the source: a
+        power loss could otherwise take back rows that the target keeps, and no log entry would tell of them."""
+        if slices.rows:
+            assert slices.last_key is not None
+            self._source.make_durable()
+            reach("snapshot.mid_chunk")
+            self._state.chunk(work, last_key=slices.last_key, rows=slices.rows, head=slices.head)
+
+    def _ended(self, work: TableWork, slices: Slices) -> bool:
+        """True when the views found nothing behind the last key: then the copy is complete."""
+        self._sizes[work.table] = slices.size
+        if slices.rows or slices.moved:
             return False
+        self._source.make_durable()
         with self._target.transaction():
             if work.shadow is not None:
-                self._merge(work, plan)
-            self._state.copied(work, head=head)
+                self._merge(work, self._plan(work))
+            self._state.copied(work, head=slices.head)
         return True
-
-    def _bounded(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """At most `max_chunk_bytes` of text and blobs, but always one row."""
-        total = 0
-        for at, row in enumerate(rows):
-            total += _bytes_of([row])
-            if total > self._max_chunk_bytes and at:
-                return rows[:at]
-        return rows
-
-    def _key(self, table: Table, row: Row) -> Key:
-        names = table.row_columns
-        return tuple(row[names.index(name)] for name in table.key_columns)
 
     def _exists(self, plan: TablePlan) -> bool:
         return bool(self._target.rows("SELECT to_regclass(%s) IS NOT NULL", (full_name(plan),))[0][0])
@@ -188,11 +219,9 @@ class TableCopy:
         self, work: TableWork, plan: TablePlan, values: list[tuple[object, ...]], first: int
     ) -> list[tuple[int, str]]:
         """COPY these rows; halves until the rows that PostgreSQL refuses stand alone. Returns (place, reason) of those."""
-        columns = ", ".join(quote(column.target) for column in plan.columns)
-        statement = f"COPY {full_name(plan, work.shadow)} ({columns}) FROM STDIN (FORMAT BINARY)"
         try:
             with self._target.transaction():
-                self._target.copy_in(statement, RowCodec(plan).pg_types, values)
+                self._target.copy_in(_copy_sql(work, plan), RowCodec(plan).pg_types, values)
         except Failed as error:
             if error.code not in (Code.TARGET_CONFLICT, Code.TARGET_REFUSED):
                 raise
@@ -220,8 +249,9 @@ class TableCopy:
         self._state.store_plan(work, result.plan)
 
 
-def _bytes_of(rows: Sequence[Row]) -> int:
-    return sum(len(value) for row in rows for value in row if isinstance(value, str | bytes))
+def _copy_sql(work: TableWork, plan: TablePlan) -> str:
+    columns = ", ".join(quote(column.target) for column in plan.columns)
+    return f"COPY {full_name(plan, work.shadow)} ({columns}) FROM STDIN (FORMAT BINARY)"
 
 
 def _renamed(plan: TablePlan, table: str) -> TablePlan:

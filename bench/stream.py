@@ -1,0 +1,149 @@
+"""Do: capture alone, the sink alone, and both at once in two processes, over the local log.
+
+The floor of capture is reading the rows and sending ready bytes; the floor of the sink is a temporary table by binary COPY
+and one merge of rows that are ready. Run: python -m bench.stream [CHANGES]
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+from adapters.postgres import Postgres
+from bench.rig import COLUMNS, Line, fill, folder, postgres, say, seconds
+from sink.progress import read_progress
+
+BATCH_ROWS = 1000
+
+
+def main() -> None:
+    changes = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
+    with folder() as where, postgres(where) as url:
+        database = where / "source.db"
+        fill(database, 1000)
+        line = Line(where, database, url)
+        capture, sink, copy = line.capture(batch_rows=BATCH_ROWS), line.sink(), line.copy()
+        line.settle(capture, sink, copy)
+
+        fill(database, changes, first=10_001)
+        head = line.head()
+        took = seconds(lambda: _captured(capture))
+        say(
+            "capture: log -> Avro -> local log",
+            f"{changes / took:,.0f} changes/s",
+            floor=f"read the rows {changes / _read(database):,.0f}/s",
+            reach="reach >= 30,000 (Kafka)",
+        )
+        took = seconds(lambda: _applied(sink, url, head))
+        say(
+            "sink: local log -> decode -> collapse -> apply",
+            f"{changes / took:,.0f} changes/s",
+            floor=f"merge of ready rows {changes / _merge(database, url):,.0f}/s",
+            reach="reach >= 55,000",
+        )
+        line.close()
+        _both(where, database, url, changes)
+
+
+def _captured(capture: object) -> None:
+    while capture.step():  # type: ignore[attr-defined]
+        pass
+
+
+def _applied(sink: object, url: str, head: int) -> None:
+    target = Postgres(url, application_name="bench")
+    while True:
+        sink.step()  # type: ignore[attr-defined]
+        found = read_progress(target, "bench")
+        if found is not None and found.applied >= head:
+            target.close()
+            return
+
+
+def _read(database: Path) -> float:
+    """Seconds to read the rows of the keys that the log names, in chunks."""
+    connection = sqlite3.connect(database)
+
+    def read() -> None:
+        after = 0
+        while keys := [
+            one[0] for one in connection.execute("SELECT id FROM cases WHERE id > ? LIMIT 900", (max(after, 10_000),))
+        ]:
+            after = keys[-1]
+            connection.execute(f"SELECT * FROM cases WHERE id IN ({', '.join('?' * len(keys))})", keys).fetchall()
+
+    took = seconds(read)
+    connection.close()
+    return took
+
+
+def _merge(database: Path, url: str) -> float:
+    """Seconds to merge rows that are ready as Python values, 5,000 at a time, into a table with its key."""
+    connection = sqlite3.connect(database)
+    rows = connection.execute("SELECT * FROM cases WHERE id > 10000").fetchall()
+    connection.close()
+    target = Postgres(url, application_name="bench")
+    types = ["int8", "text", "text", "text", "float8", "float8", "text", "int8", "int8", "text"]
+    columns = ", ".join(f"c{at} {kind}" for at, kind in enumerate(types))
+    target.run(f"CREATE TABLE floor({columns}, PRIMARY KEY (c0))")
+    updates = ", ".join(f"c{at} = EXCLUDED.c{at}" for at in range(1, COLUMNS))
+
+    def merge() -> None:
+        for start in range(0, len(rows), 5000):
+            with target.transaction():
+                target.run(f"CREATE TEMP TABLE part({columns}) ON COMMIT DROP")
+                target.copy_in("COPY part FROM STDIN (FORMAT BINARY)", types, rows[start : start + 5000])
+                target.run(f"INSERT INTO floor SELECT * FROM part ON CONFLICT (c0) DO UPDATE SET {updates}")
+
+    took = seconds(merge)
+    target.run("DROP TABLE floor")
+    target.close()
+    return took
+
+
+def _capture_process(where: Path, database: Path, url: str, stop: object) -> None:
+    line = Line(where, database, url)
+    capture = line.capture(batch_rows=BATCH_ROWS)
+    while not stop.is_set():  # type: ignore[attr-defined]
+        if not capture.step():
+            time.sleep(0.002)
+    line.close()
+
+
+def _sink_process(where: Path, database: Path, url: str, stop: object) -> None:
+    line = Line(where, database, url)
+    sink = line.sink()
+    while not stop.is_set():  # type: ignore[attr-defined]
+        if not sink.step():
+            time.sleep(0.002)
+    line.close()
+
+
+def _both(where: Path, database: Path, url: str, changes: int) -> None:
+    """Capture and sink at once in two processes, beside PostgreSQL, on whatever cores there are."""
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    arguments = (where, database, url, stop)
+    workers = [context.Process(target=work, args=arguments) for work in (_capture_process, _sink_process)]
+    target = Postgres(url, application_name="bench")
+    for one in workers:
+        one.start()
+    time.sleep(3)
+    fill(database, changes, first=10_001 + changes)
+    head = int(sqlite3.connect(database).execute("SELECT max(seq) FROM _tailrace_log").fetchone()[0])
+    started = time.perf_counter()
+    while (found := read_progress(target, "bench")) is None or found.applied < head:
+        time.sleep(0.01)
+    took = time.perf_counter() - started
+    stop.set()
+    for one in workers:
+        one.join()
+    target.close()
+    say("capture and sink at once, from one burst", f"{changes / took:,.0f} changes/s", reach="reach >= 50,000")
+
+
+if __name__ == "__main__":
+    main()

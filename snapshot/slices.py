@@ -1,0 +1,98 @@
+"""Do: the rows behind a key in several short views, as one stream of parameters for one COPY.
+
+The order is the argument: each view at the source is short (a long reader stops WAL checkpoints, and in rollback-journal
+mode it blocks the writer), while one COPY takes the rows of many of them: the server works on a slice while the next is
+read. Rows of later views are newer; every view's head is at or above the floor, and the highest head is what the stream
+must reach before the table counts as consistent. Nothing is kept: memory holds one slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from schemas.model import BadText, Key, Row, Table
+from schemas.ports import Clock, Source, SourceReader
+from schemas.rows import RowCodec
+from snapshot.chunks import ChunkSize
+
+MAX_SLICES = 16
+_LONG = frozenset({str, bytes, BadText})
+"""Types whose length counts towards the weight of a slice."""
+
+
+class Slices:
+    """The rows of one chunk. After the iteration:
+
+    `rows`: how many were given; `last_key`: key of the last one; `head`: highest head of the views; `size`: what the next
+    slice should read; `count`: slices given; `moved`: the schema is another one than expected, nothing of that view was
+    given.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        reader: SourceReader,
+        clock: Clock,
+        table: Table,
+        *,
+        after: Key | None,
+        size: ChunkSize,
+        schema_version: int,
+        max_bytes: int,
+    ) -> None:
+        self._source, self._reader, self._clock = source, reader, clock
+        self._table = table
+        self._schema_version = schema_version
+        self._max_bytes = max_bytes
+        self.last_key = after
+        self.size = size
+        self.rows = self.count = self.head = 0
+        self.moved = False
+
+    def slices(self, names: Sequence[str], *, most: int = MAX_SLICES) -> Iterator[list[Row]]:
+        """Slices of rows with their values in the order of these columns, until the chunk is full or the table ends."""
+        own = self._table.row_columns
+        order = [own.index(name) for name in names]
+        as_they_are = order == list(range(len(own)))
+        total_bytes = 0
+        while self.count < most and total_bytes < self._max_bytes:
+            rows, weight = self._slice()
+            if not rows:
+                return
+            total_bytes += weight
+            self.count += 1
+            self.rows += len(rows)
+            self.last_key = self._reader.key_of(self._table, rows[-1])
+            yield rows if as_they_are else [tuple([row[at] for at in order]) for row in rows]
+
+    def parameters(self, codec: RowCodec) -> Iterator[tuple[Any, ...]]:
+        """Rows as parameters of one COPY. Raises Misfit."""
+        for rows in self.slices([column.name for column in codec.plan.columns]):
+            yield from codec.rows_to_pg(rows)
+
+    def _slice(self) -> tuple[list[Row], int]:
+        """One view: rows, and the bytes of their texts and blobs."""
+        started_s = self._clock.monotonic_s()
+        with self._source.view() as view:
+            if view.mark()[0] != self._schema_version:
+                self.moved = True
+                return [], 0
+            self.head = max(self.head, view.head())
+            rows = list(self._reader.range(self._table, self.last_key, limit_rows=self.size.rows))
+        took_s = self._clock.monotonic_s() - started_s
+        weight = weight_bytes(rows)
+        self.size = self.size.after(took_s, len(rows), weight)
+        return rows, weight
+
+
+def weight_bytes(rows: Sequence[Row]) -> int:
+    """Bytes of TEXT (a character counted as one) and BLOB; by column, since most columns hold neither."""
+    total = 0
+    for column in zip(*rows, strict=True):
+        types = set(map(type, column))
+        if types <= _LONG:
+            total += sum(map(len, column))
+        elif types & _LONG:
+            total += sum([len(value) for value in column if type(value) in _LONG])
+    return total
