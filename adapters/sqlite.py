@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,33 @@ class SqliteDatabase:
                 finally:
                     self._connection.text_factory = str
 
-    def iterate(self, sql: str, params: Sequence[Value] = ()) -> Iterator[tuple[Any, ...]]:
-        return iter(self.rows(sql, params))
+    def batches(
+        self, sql: str, params: Sequence[Value] = (), *, batch_rows: int = 1000
+    ) -> Generator[list[tuple[Any, ...]], None, None]:
+        given = 0
+        with self._translated():
+            cursor = self._connection.execute(sql, params)
+            try:
+                while True:
+                    try:
+                        rows = cursor.fetchmany(batch_rows)
+                    except sqlite3.OperationalError as error:
+                        if "decode to UTF-8" not in str(error) or self._connection.text_factory is _text:
+                            raise
+                        # Same view, same order: what was given already is passed over.
+                        self._connection.text_factory = _text
+                        cursor = self._connection.execute(sql, params)
+                        for _ in range(given):
+                            cursor.fetchone()
+                        continue
+                    if not rows:
+                        return
+                    given += len(rows)
+                    yield rows
+            finally:
+                # A cursor left open would hold the view.
+                cursor.close()
+                self._connection.text_factory = str
 
     def run(self, sql: str, params: Sequence[Value] = ()) -> int:
         with self._translated():

@@ -8,7 +8,7 @@ row whose untyped key is now 1.0: PostgreSQL compares jsonb numbers by value, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from capture.sqlite_triggers import LOG, META, key_expressions
@@ -143,8 +143,17 @@ class SqliteSource:
 
     def range(self, table: Table, after: Key | None, *, limit_rows: int, upto: Key | None = None) -> Sequence[Row]:
         """In the caller's view if one is open, else each call sees its own."""
+        return self._db.rows(*self._range_sql(table, after, limit_rows=limit_rows, upto=upto))
+
+    def batches(self, table: Table, after: Key | None, *, limit_rows: int) -> Generator[list[Row], None, None]:
+        return self._db.batches(*self._range_sql(table, after, limit_rows=limit_rows, upto=None))
+
+    def _range_sql(
+        self, table: Table, after: Key | None, *, limit_rows: int, upto: Key | None
+    ) -> tuple[str, list[Value]]:
         keys = [_rowid(table)] if table.key.kind is KeyKind.ROWID_ALIAS else key_expressions(table)
-        conditions, params = [], []
+        conditions: list[str] = []
+        params: list[Value] = []
         for edge, sign in ((after, ">"), (upto, "<=")):
             if edge is not None:
                 marks = ", ".join(map(bound, edge))
@@ -156,7 +165,7 @@ class SqliteSource:
             f"SELECT {', '.join(row_expressions(table))} FROM {quote(table.name)}{where} "
             f"ORDER BY {', '.join(keys)} LIMIT {int(limit_rows)}"
         )
-        return self._db.rows(sql, params)
+        return sql, params
 
     def key_of(self, table: Table, row: Row) -> Key:
         return tuple(row[at] for at in key_places(table))

@@ -6,7 +6,7 @@ wrapper per port, built in cli/wiring; no implementation retries by itself. Only
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -36,7 +36,12 @@ class Sqlite(Protocol):
         """All rows. Text that is not UTF-8 is read again with a factory that keeps the bytes (see `BadText`)."""
         ...
 
-    def iterate(self, sql: str, params: Sequence[Value] = ()) -> Iterator[tuple[Any, ...]]: ...
+    def batches(
+        self, sql: str, params: Sequence[Value] = (), *, batch_rows: int = 1000
+    ) -> Generator[list[tuple[Any, ...]], None, None]:
+        """The rows a thousand at a time: what is worked on stays in the processor's cache, and whoever reads may stop.
+        Close the iterator (contextlib.closing) before the view ends."""
+        ...
 
     def run(self, sql: str, params: Sequence[Value] = ()) -> int:
         """Run one statement; returns the number of rows changed."""
@@ -195,6 +200,10 @@ class SourceReader(Protocol):
 
     def range(self, table: Table, after: Key | None, *, limit_rows: int, upto: Key | None = None) -> Sequence[Row]:
         """Rows in key order after `after` (None: from the start, rowids below zero included)."""
+        ...
+
+    def batches(self, table: Table, after: Key | None, *, limit_rows: int) -> Generator[list[Row], None, None]:
+        """As `range`, a thousand rows at a time and only in the caller's view. Close it before the view ends."""
         ...
 
     def count(self, table: Table) -> int: ...

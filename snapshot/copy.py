@@ -28,6 +28,10 @@ from snapshot.slices import Slices
 from snapshot.state import CopyState, TableWork
 
 
+NO_HURRY = "SET LOCAL statement_timeout = 0"
+"""A merge, an index or ANALYZE of a large table takes as long as it takes; a time-out would begin it anew for ever."""
+
+
 class TableCopy:
     """Copies the tables of one source, one chunk a call."""
 
@@ -145,12 +149,14 @@ class TableCopy:
         self._careful[work.table] -= 1
         slices = self._slices(work, table, schema_version)
         plan = self._plan(work)
-        for rows in slices.slices([column.name for column in plan.columns], most=1):
+        names = [column.name for column in plan.columns]
+        rows = [row for batch in slices.slices(names, most=1) for row in batch]
+        if rows:
             plan, values = self._fitted(plan, rows)
             with self._target.transaction():
                 self._widen(work, plan)
                 for at, reason in self._write(work, plan, values, 0):
-                    named = dict(zip([column.name for column in plan.columns], rows[at], strict=True))
+                    named = dict(zip(names, rows[at], strict=True))
                     key = tuple(named[name] for name in table.key_columns)
                     self._quarantine(work, plan, key, reason, slices.head)
                 self._note(work, slices)
@@ -175,6 +181,7 @@ class TableCopy:
         self._source.make_durable()
         with self._target.transaction():
             if work.shadow is not None:
+                self._target.run(NO_HURRY)
                 self._merge(work, self._plan(work))
             self._state.copied(work, head=slices.head)
         return True

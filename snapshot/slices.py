@@ -9,14 +9,16 @@ must reach before the table counts as consistent. Nothing is kept: memory holds 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 from schemas.model import BadText, Key, Row, Table
 from schemas.ports import Clock, Source, SourceReader
 from schemas.rows import RowCodec
-from snapshot.chunks import ChunkSize
+from snapshot.chunks import AIM_BYTES, ChunkSize
 
 MAX_SLICES = 16
+MAX_SLICE_BYTES = 2 * AIM_BYTES
 _LONG = frozenset({str, bytes, BadText})
 """Types whose length counts towards the weight of a slice."""
 
@@ -51,39 +53,47 @@ class Slices:
         self.moved = False
 
     def slices(self, names: Sequence[str], *, most: int = MAX_SLICES) -> Iterator[list[Row]]:
-        """Slices of rows with their values in the order of these columns, until the chunk is full or the table ends."""
+        """Batches of rows with their values in the order of these columns, until the chunk is full or the table ends."""
         own = self._table.row_columns
         order = [own.index(name) for name in names]
         as_they_are = order == list(range(len(own)))
         total_bytes = 0
         while self.count < most and total_bytes < self._max_bytes:
-            rows, weight = self._slice()
-            if not rows:
+            batches, weight = self._slice()
+            if not batches:
                 return
             total_bytes += weight
             self.count += 1
-            self.rows += len(rows)
-            self.last_key = self._reader.key_of(self._table, rows[-1])
-            yield rows if as_they_are else [tuple([row[at] for at in order]) for row in rows]
+            self.rows += sum(map(len, batches))
+            self.last_key = self._reader.key_of(self._table, batches[-1][-1])
+            for rows in batches:
+                yield rows if as_they_are else [tuple([row[at] for at in order]) for row in rows]
 
     def parameters(self, codec: RowCodec) -> Iterator[tuple[Any, ...]]:
         """Rows as parameters of one COPY. Raises Misfit."""
         for rows in self.slices([column.name for column in codec.plan.columns]):
             yield from codec.rows_to_pg(rows)
 
-    def _slice(self) -> tuple[list[Row], int]:
-        """One view: rows, and the bytes of their texts and blobs."""
+    def _slice(self) -> tuple[list[list[Row]], int]:
+        """One view: batches of rows, and the bytes of their texts and blobs. It ends early when they weigh enough: a
+        stretch of large rows may follow after many small ones."""
         started_s = self._clock.monotonic_s()
+        taken: list[list[Row]] = []
+        weight = 0
         with self._source.view() as view:
             if view.mark()[0] != self._schema_version:
                 self.moved = True
                 return [], 0
             self.head = max(self.head, view.head())
-            rows = list(self._reader.range(self._table, self.last_key, limit_rows=self.size.rows))
+            with closing(self._reader.batches(self._table, self.last_key, limit_rows=self.size.rows)) as batches:
+                for rows in batches:
+                    taken.append(rows)
+                    weight += weight_bytes(rows)
+                    if weight >= MAX_SLICE_BYTES:
+                        break
         took_s = self._clock.monotonic_s() - started_s
-        weight = weight_bytes(rows)
-        self.size = self.size.after(took_s, len(rows), weight)
-        return rows, weight
+        self.size = self.size.after(took_s, sum(map(len, taken)), weight)
+        return taken, weight
 
 
 def weight_bytes(rows: Sequence[Row]) -> int:

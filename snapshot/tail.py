@@ -14,7 +14,7 @@ from schemas.model import Database, Table
 from schemas.names import quote
 from schemas.plan import TablePlan
 from schemas.ports import Clock, Registry, Source, SourceReader
-from snapshot.copy import TableCopy
+from snapshot.copy import NO_HURRY, TableCopy
 from snapshot.state import CopyState, TableWork
 
 LOOK_MS = 200
@@ -120,13 +120,16 @@ class SnapshotTail:
             reach("snapshot.mid_finalise")
         for statement in not_nulls(plan):
             self._attempt(statement, "not null")
-        self._target.run(f"ANALYZE {full_name(plan)}")
+        with self._target.transaction():
+            self._target.run(NO_HURRY)
+            self._target.run(f"ANALYZE {full_name(plan)}")
         self._state.following(work, "; ".join(reasons))
         self._say("snapshot.following", work.table)
 
     def _attempt(self, statement: str, name: str) -> list[str]:
         try:
             with self._target.transaction():
+                self._target.run(NO_HURRY)
                 self._target.run(statement)
         except Failed as error:
             self._say("snapshot.index_failed", f"{name}: {error.message}")
