@@ -27,7 +27,6 @@ from snapshot.merge import merge
 from snapshot.slices import Slices
 from snapshot.state import CopyState, TableWork
 
-
 NO_HURRY = "SET LOCAL statement_timeout = 0"
 """A merge, an index or ANALYZE of a large table takes as long as it takes; a time-out would begin it anew for ever."""
 
