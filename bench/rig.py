@@ -22,6 +22,7 @@ from capture.sqlite_source import SqliteSource
 from capture.tail import CaptureSettings, CaptureTail
 from embedded.postgres import EmbeddedPostgres
 from ops.clock import SystemClock
+from ops.loop import relax_collector
 from schemas.bookkeeping import statements as bookkeeping
 from sink.progress import read_progress
 from sink.tail import SinkSettings, SinkTail
@@ -55,20 +56,21 @@ def row(rng: random.Random, number: int) -> tuple[object, ...]:
     )
 
 
-def fill(path: Path, rows: int, *, first: int = 1) -> None:
-    """A WAL database with `rows` rows in `cases`."""
+def fill(path: Path, rows: int, *, first: int = 1, each: int = 0) -> None:
+    """A WAL database with `rows` rows in `cases`, in transactions of `each` rows (0: one)."""
     rng = random.Random(first)
-    connection = sqlite3.connect(path, isolation_level=None)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=30)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=OFF")
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'cases'").fetchone():
         connection.execute(TABLE)
-    connection.execute("BEGIN")
     marks = ", ".join("?" * COLUMNS)
-    connection.executemany(
-        f"INSERT INTO cases VALUES ({marks})", (row(rng, number) for number in range(first, first + rows))
-    )
-    connection.execute("COMMIT")
+    for start in range(first, first + rows, each or rows):
+        stop = min(start + (each or rows), first + rows)
+        connection.execute("BEGIN")
+        made = (row(rng, number) for number in range(start, stop))
+        connection.executemany(f"INSERT INTO cases VALUES ({marks})", made)
+        connection.execute("COMMIT")
     connection.close()
 
 
@@ -99,6 +101,7 @@ class Line:
 
     def __init__(self, where: Path, database: Path, url: str) -> None:
         self.where, self.database, self.url = where, database, url
+        relax_collector()
         self.clock = SystemClock()
         self._opened: list[SqliteDatabase | Postgres | LocalLog] = []
         db = self._sqlite()

@@ -132,17 +132,33 @@ def _both(where: Path, database: Path, url: str, changes: int) -> None:
     for one in workers:
         one.start()
     time.sleep(3)
-    fill(database, changes, first=10_001 + changes)
-    head = int(sqlite3.connect(database).execute("SELECT max(seq) FROM _tailrace_log").fetchone()[0])
+    connection = sqlite3.connect(database)
+    before = connection.execute("SELECT max(seq) FROM _tailrace_log").fetchone()[0]
     started = time.perf_counter()
-    while (found := read_progress(target, "bench")) is None or found.applied < head:
-        time.sleep(0.01)
+    for burst in range(10):
+        fill(database, changes // 10, first=10_001 + changes + burst * changes // 10, each=500)
+        while before + (burst + 1) * changes // 10 - _applied_seq(target) > changes // 5:
+            time.sleep(0.002)
+    head = connection.execute("SELECT max(seq) FROM _tailrace_log").fetchone()[0]
+    while _applied_seq(target) < head:
+        time.sleep(0.002)
     took = time.perf_counter() - started
+    connection.close()
     stop.set()
     for one in workers:
         one.join()
     target.close()
-    say("capture and sink at once, from one burst", f"{changes / took:,.0f} changes/s", reach="reach >= 50,000")
+    say(
+        "capture and sink at once",
+        f"{changes / took:,.0f} changes/s",
+        floor="in bursts, two of ten outstanding",
+        reach="reach >= 50,000",
+    )
+
+
+def _applied_seq(target: Postgres) -> int:
+    found = read_progress(target, "bench")
+    return found.applied if found is not None else 0
 
 
 if __name__ == "__main__":
