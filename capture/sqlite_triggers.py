@@ -76,7 +76,7 @@ def trigger_statements(table: Table, number: int, rules: Rules = ALL_RULES) -> l
     new, old = key_expressions(table, "NEW."), key_expressions(table, "OLD.")
     statements.append(_trigger(table, number, "ad", "AFTER DELETE", [_log(number, "d", old)]))
     if rules.old_key:
-        changed = _key_changed(old, new, rules)
+        changed = _key_changed(table, old, new, rules)
         statements.append(_trigger(table, number, "ak", "AFTER UPDATE", [_log(number, "d", old)], when=changed))
     statements.append(_trigger(table, number, "au", "AFTER UPDATE", [_log(number, "u", new)]))
     statements.append(_trigger(table, number, "ai", "AFTER INSERT", [_log(number, "c", new)]))
@@ -100,7 +100,9 @@ def _log(number: int, op: str, key: Sequence[str]) -> str:
     return f"INSERT INTO {LOG}({_columns(len(key))}) VALUES ({NOW_MS}, {number}, '{op}', {', '.join(key)})"
 
 
-def _key_changed(old: Sequence[str], new: Sequence[str], rules: Rules) -> str:
+def _key_changed(table: Table, old: Sequence[str], new: Sequence[str], rules: Rules) -> str:
+    if table.key.kind in (KeyKind.ROWID, KeyKind.ROWID_ALIAS):
+        return f"{old[0]} IS NOT {new[0]}"  # always integers: neither collation nor class can differ
     parts = []
     for before, after in zip(old, new, strict=True):
         parts.append(f"{before} COLLATE BINARY IS NOT {after}")
