@@ -16,6 +16,7 @@ import pytest
 from adapters.sqlite import SqliteDatabase
 from capture.sqlite_triggers import ALL_RULES, LOG, Rules, key_expressions, log_statements, trigger_statements
 from schemas.introspect import introspect
+from schemas.model import Table
 from tests.model.sql_workload import schema, statement
 
 RUNS = int(os.environ.get("TAILRACE_MODEL_RUNS", "300"))
@@ -39,44 +40,72 @@ def _connect(library: str) -> Any:
 
 def difference(folder: Path, library: str, seed: int, rules: Rules) -> str:
     """Run one random history; empty when the log missed nothing."""
+    with closing(_connect(library)) as connection:
+        return history(connection, folder, seed, rules, errors=ERRORS) or ""
+
+
+def history(
+    connection: Any,
+    folder: Path,
+    seed: int,
+    rules: Rules,
+    *,
+    errors: tuple[type[Exception], ...],
+    newer_schema_is_skipped: bool = False,
+) -> str | None:
+    """Run one random history on an empty database; empty when the log missed nothing.
+
+    Args:
+        connection: has execute(sql) with fetchall() of what it returns, and in_transaction.
+        newer_schema_is_skipped: None when the library is too old for this seed's schema.
+    """
     random = Random(seed)
     ddl = schema(random)
-    path = folder / f"{seed}.db"
+    table = _introspected(folder / f"{seed}.db", ddl)
+    key = key_expressions(table)
+    try:
+        for sql in ddl:
+            connection.execute(sql)
+    except errors:
+        if newer_schema_is_skipped:
+            return None
+        raise
+    for sql in (*log_statements(len(key)), *trigger_statements(table, 1, rules)):
+        connection.execute(sql)
+    shadow: dict[Any, Any] = {}
+    position = 0
+    ran: list[str] = []
+    for _ in range(40):
+        sql = statement(random)
+        ran.append(sql)
+        try:
+            connection.execute(sql)
+        except errors:
+            continue
+        if connection.in_transaction:
+            continue
+        columns = ", ".join(f"k{at}" for at in range(len(key)))
+        entries = connection.execute(f"SELECT seq, {columns} FROM {LOG} WHERE seq > {position}").fetchall()
+        now = _state(connection, key)
+        for seq, *values in entries:
+            position = seq
+            shadow.pop(_typed(values), None)
+            if _typed(values) in now:
+                shadow[_typed(values)] = now[_typed(values)]
+        if now != shadow:
+            return f"seed {seed}: {ddl} after {ran[-6:]}: {set(now.items()) ^ set(shadow.items())}"
+    return ""
+
+
+def _introspected(path: Path, ddl: list[str]) -> Table:
     model = SqliteDatabase(path, create=True)
     try:
         for sql in ddl:
             model.run(sql)
-        table = introspect(model).tables["t"]
+        return introspect(model).tables["t"]
     finally:
         model.close()
         path.unlink()
-    key = key_expressions(table)
-    with closing(_connect(library)) as connection:
-        for sql in (*ddl, *log_statements(len(key)), *trigger_statements(table, 1, rules)):
-            connection.execute(sql)
-        shadow: dict[Any, Any] = {}
-        position = 0
-        ran: list[str] = []
-        for _ in range(40):
-            sql = statement(random)
-            ran.append(sql)
-            try:
-                connection.execute(sql)
-            except ERRORS:
-                continue
-            if connection.in_transaction:
-                continue
-            columns = ", ".join(f"k{at}" for at in range(len(key)))
-            entries = connection.execute(f"SELECT seq, {columns} FROM {LOG} WHERE seq > {position}").fetchall()
-            now = _state(connection, key)
-            for seq, *values in entries:
-                position = seq
-                shadow.pop(_typed(values), None)
-                if _typed(values) in now:
-                    shadow[_typed(values)] = now[_typed(values)]
-            if now != shadow:
-                return f"seed {seed}: {ddl} after {ran[-6:]}: {set(now.items()) ^ set(shadow.items())}"
-    return ""
 
 
 @pytest.mark.parametrize("library", ["sqlite3", "apsw"])

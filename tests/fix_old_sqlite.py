@@ -1,0 +1,110 @@
+"""Do: SQLite 3.8.7 as it is inside a JDBC driver of 2014, since the triggers run in the application's own library."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+JAR = ROOT / ".cache" / "sqlite-jdbc-3.8.7.jar"
+RUNNER = Path(__file__).resolve().parent / "tools" / "SqliteRunner.java"
+
+
+class OldSqliteError(Exception):
+    """SQLite refused a statement."""
+
+
+class OldRows:
+    """What one statement gave."""
+
+    def __init__(self, rows: list[tuple[Any, ...]]) -> None:
+        self._rows = rows
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        return self._rows
+
+
+class OldSqlite:
+    """One Java process; as much of a connection as the models need."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            ["java", "-cp", str(JAR), str(RUNNER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def open(self, path: str = "") -> None:
+        """A database file; empty: a fresh one in memory. Closes what was open before."""
+        assert "ok" == self._ask("open", f"jdbc:sqlite:{path}")
+
+    def execute(self, sql: str) -> OldRows:
+        if not sql.lstrip().upper().startswith(("SELECT", "PRAGMA JOURNAL_MODE")):
+            self._ask("run", sql)
+            return OldRows([])
+        rows = []
+        line = self._ask("rows", sql)
+        while line != "end":
+            rows.append(tuple(_value(part) for part in line.split(" ")))
+            line = self._line()
+        return OldRows(rows)
+
+    @property
+    def in_transaction(self) -> bool:
+        return "yes" == self._ask("open-transaction")
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=10)
+        self._process.stdout.close()
+
+    def _ask(self, verb: str, argument: str | None = None) -> str:
+        assert self._process.stdin is not None
+        text = "" if argument is None else " " + base64.b64encode(argument.encode()).decode()
+        self._process.stdin.write(f"{verb}{text}\n".encode())
+        self._process.stdin.flush()
+        line = self._line()
+        if line.startswith("error "):
+            raise OldSqliteError(base64.b64decode(line[6:]).decode())
+        return line
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the Java process ended"
+        return line.decode().rstrip("\n")
+
+
+def _value(text: str) -> Any:
+    kind, _, rest = text.partition(":")
+    match kind:
+        case "n":
+            return None
+        case "i":
+            return int(rest)
+        case "r":
+            return struct.unpack("<d", struct.pack("<q", int(rest)))[0]
+        case "b":
+            return base64.b64decode(rest)
+        case _:
+            return base64.b64decode(rest).decode()
+
+
+@pytest.fixture(scope="session")
+def old_sqlite() -> Iterator[OldSqlite]:
+    """Skips by name without Java or the driver."""
+    if shutil.which("java") is None or not JAR.exists():
+        pytest.skip(f"SQLite 3.8.7: no java, or {JAR.name} is not in .cache (tests/tools/services.sh fetches it)")
+    made = OldSqlite()
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()
