@@ -6,6 +6,7 @@ Over-logging is harmless, under-logging is fatal; each rule below was bought wit
   triggers log every other row that equals NEW on any unique key. One INSERT .. SELECT per unique key, never an OR of keys,
   and COLLATE on the left operand: SQLite 3.40 turns `(a = ?) OR (a = ? COLLATE NOCASE)` into an IN that ignores it.
 - `INSERT OR REPLACE VALUES (2, NULL)` into a NOT NULL column with a DEFAULT takes the default after BEFORE has fired.
+- A rowid table that a declared key identifies still has its rowid: `UPDATE OR REPLACE t SET rowid = 2` displaces a row.
 - In BEFORE, NEW.g of a generated column is computed before affinity: its expression over base columns is used instead.
 - An update of a key logs both keys, compared as BINARY with typeof: 'Alpha' -> 'ALPHA' under NOCASE and 1 -> 1.0 in an
   untyped key are other keys on the target.
@@ -39,6 +40,7 @@ class Rules:
     old_key: bool = True
     typeof_key: bool = True
     collate: bool = True
+    rowid_too: bool = True
 
 
 ALL_RULES = Rules()
@@ -135,6 +137,14 @@ def _displaced(table: Table, number: int, rules: Rules, *, update: bool) -> list
         statements.append(
             f"INSERT INTO {LOG}({_columns(len(key))}) SELECT {NOW_MS}, {number}, 'd', {', '.join(key)} "
             f"FROM {quote(table.name)} WHERE {' AND '.join(conditions)}"
+        )
+    if table.key.kind is KeyKind.DECLARED and table.key.rowid_name is not None and rules.rowid_too:
+        # NEW.rowid is -1 in a BEFORE INSERT that gave none: looked for in vain, or one key logged for nothing.
+        rowid = table.key.rowid_name
+        moved = f" AND OLD.{rowid} IS NOT NEW.{rowid}" if update else ""
+        statements.append(
+            f"INSERT INTO {LOG}({_columns(len(key))}) SELECT {NOW_MS}, {number}, 'd', {', '.join(key)} "
+            f"FROM {quote(table.name)} WHERE {rowid} = NEW.{rowid}{moved}"
         )
     return statements
 
