@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from adapters.postgres import Postgres
 from adapters.registry import TopicRegistry
@@ -25,6 +26,7 @@ from sink.tail import SinkSettings, SinkTail
 from snapshot.tail import SnapshotTail
 from tests.fakes.transport import FakeTransport
 from tests.model import sql_workload
+from tests.model.application import ApplicationError, ApplicationProcess
 
 
 class SteppingClock:
@@ -66,9 +68,13 @@ class UnreliableTransport(FakeTransport):
 
 
 class World:
-    """See the module. `story` holds what happened, for a failure's message."""
+    """See the module. `story` holds what happened, for a failure's message.
 
-    def __init__(self, folder: Path, url: str, seed: int) -> None:
+    Args:
+        application: the process on the newest SQLite whose connections write; None: the standard library's, here.
+    """
+
+    def __init__(self, folder: Path, url: str, seed: int, application: ApplicationProcess | None = None) -> None:
         self.rng = Random(seed)
         self.url = url
         self.name = f"m{seed}"
@@ -78,15 +84,22 @@ class World:
         self.clock = SteppingClock()
         self.transport = UnreliableTransport(self.rng)
         self.path = folder / f"{self.name}.db"
-        self.app = sqlite3.connect(self.path, isolation_level=None)
-        self.app.execute("PRAGMA journal_mode=WAL")
-        self.app.execute("PRAGMA synchronous=OFF")
+        # Two connections of the application, as two of its processes would have them, each with its own pragmas.
+        self.apps = [self._connected(application) for _ in range(2)]
+        self.app = self.apps[0]
+        self.app.execute("PRAGMA journal_mode=WAL").fetchall()
+        for one in self.apps:
+            one.execute("PRAGMA synchronous=OFF")
+            for pragma in ("foreign_keys", "recursive_triggers"):
+                one.execute(f"PRAGMA {pragma}={self.rng.randrange(2)}")
         for statement in (*sql_workload.schema(self.rng), "CREATE TABLE z(a PRIMARY KEY NOT NULL, b)"):
             self.app.execute(statement)
         for _ in range(12):
             self._try(sql_workload.statement(self.rng))
         if self.app.in_transaction:
-            self.app.execute("COMMIT")
+            self._try("COMMIT")
+        if self.app.in_transaction:
+            self._try("ROLLBACK")
         db = SqliteDatabase(self.path)
         install(db, f"identity-{seed}")
         db.close()
@@ -146,21 +159,31 @@ class World:
         source = self._source()
         self.copy = SnapshotTail(source, source, self._postgres(), self._registry(), self.clock)
 
+    def _connected(self, application: ApplicationProcess | None) -> Any:
+        if application is not None:
+            return application.open(str(self.path))
+        return sqlite3.connect(self.path, isolation_level=None)
+
     # -- the source ----------------------------------------------------------------------------------------------
 
     def _try(self, statement: str) -> None:
         try:
             self.app.execute(statement)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ApplicationError) as error:
             self.story.append(f"   ({error})")
 
     def write(self) -> None:
         """One application transaction, often with a savepoint that goes away, sometimes rolled back."""
+        self.app = self.rng.choice(self.apps)
+        if self.rng.random() < 0.1:
+            self._try(f"PRAGMA {self.rng.choice(('foreign_keys', 'recursive_triggers'))}={self.rng.randrange(2)}")
         self.app.execute("BEGIN IMMEDIATE")
         for _ in range(self.rng.randrange(1, 5)):
             self._some_statement()
         if self.app.in_transaction:
-            self.app.execute("ROLLBACK" if self.rng.random() < 0.1 else "COMMIT")
+            self._try("ROLLBACK" if self.rng.random() < 0.1 else "COMMIT")
+        if self.app.in_transaction:
+            self._try("ROLLBACK")  # a deferred foreign key refused the COMMIT
         self.remember()
 
     def _some_statement(self) -> None:
@@ -364,7 +387,8 @@ class World:
         raise AssertionError(self._told(f"not settled: {found} {head} {states} {bad}"))
 
     def close(self) -> None:
-        self.app.close()
+        for connection in self.apps:
+            connection.close()
         for one in self.opened[1:]:
             one.close()
         self.admin.run(f'DROP SCHEMA IF EXISTS "{self.name}" CASCADE')
