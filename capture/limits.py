@@ -13,6 +13,9 @@ from enum import StrEnum
 ENTRY_BYTES = 40
 """Bytes of one entry with an integer key, page overhead included; long text keys take more."""
 
+LOG_SHARE = 16
+"""From this part of min_free_bytes on, the log counts as what fills the disk."""
+
 
 class Growth(StrEnum):
     FINE = "fine"
@@ -32,7 +35,9 @@ class LogLimits:
 def growth(limits: LogLimits, *, entries: int, free_bytes: int) -> Growth:
     """How near the limit the log is. `entries`: rows of the log now."""
     log_bytes = entries * ENTRY_BYTES
-    if log_bytes >= limits.max_log_bytes or (free_bytes < limits.min_free_bytes and entries > 1):
+    # A disk that something else fills is no reason to give up a small log: a copy of every table would be the price.
+    ours = log_bytes >= limits.min_free_bytes // LOG_SHARE
+    if log_bytes >= limits.max_log_bytes or (free_bytes < limits.min_free_bytes and ours):
         return Growth.OVER
     if log_bytes * 2 >= limits.max_log_bytes or free_bytes < 2 * limits.min_free_bytes:
         return Growth.HALF

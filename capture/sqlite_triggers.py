@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from schemas.model import OWN_PREFIX, Column, Index, IndexTerm, KeyKind, Table
+from schemas.model import OWN_PREFIX, Affinity, Column, Index, IndexTerm, KeyKind, Table
 from schemas.names import quote, text_literal
 from schemas.sqltext import qualify, tokens
 
@@ -178,8 +178,27 @@ def _new_value(table: Table, column: Column, rules: Rules) -> str:
         return f"({_over_new(table, column.generated, rules)})"
     value = f"NEW.{quote(column.name)}"
     if column.not_null and column.default is not None and rules.default_of_not_null:
-        return f"coalesce({value}, {_default(column.default)})"
+        return f"coalesce({value}, {_stored(_default(column.default), column.affinity)})"
     return value
+
+
+def _stored(default: str, affinity: Affinity) -> str:
+    """A default as the column will hold it. Its column's affinity is applied on the way in, after BEFORE has fired: where
+    a generated column shows it, 2 in a TEXT column is '2' (seed 4164 of the model with several connections)."""
+    number = f"CAST(CAST({default} AS NUMERIC) AS TEXT) = {default} AND typeof({default}) = 'text'"
+    match affinity:
+        case Affinity.TEXT:
+            return f"CASE WHEN typeof({default}) IN ('integer', 'real') THEN CAST({default} AS TEXT) ELSE {default} END"
+        case Affinity.REAL:
+            return (
+                f"CASE WHEN {number} OR typeof({default}) = 'integer' THEN CAST({default} AS REAL) ELSE {default} END"
+            )
+        case Affinity.INTEGER | Affinity.NUMERIC:
+            return (
+                f"CASE WHEN {number} OR typeof({default}) = 'real' THEN CAST({default} AS NUMERIC) ELSE {default} END"
+            )
+        case _:
+            return default
 
 
 def _default(text: str) -> str:

@@ -7,7 +7,7 @@ The guard trigger stands on every table from its creation: an application pointe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from schemas.model import Column, ForeignKey, Index, IndexTerm, Table
@@ -73,21 +73,26 @@ def guard(plan: TablePlan, *, sink_role: str) -> list[str]:
     ]
 
 
-def indexes(table: Table, plan: TablePlan, *, longest: dict[str, int] | None = None) -> list[IndexDdl]:
+def indexes(
+    table: Table, plan: TablePlan, *, longest: dict[str, int] | None = None, taken: Iterable[str] = ()
+) -> list[IndexDdl]:
     """Indexes and unique constraints to build once the copy is done.
 
     Args:
+        taken: names in the target schema that belong to other tables: `t_a` (b) and `t` (a_b) would share one.
         longest: source column -> bytes of its longest value, to keep index rows under PostgreSQL's limit.
     """
-    return [made for _, made in _pairs(table, plan, longest or {})]
+    return [made for _, made in _pairs(table, plan, longest or {}, taken)]
 
 
-def _pairs(table: Table, plan: TablePlan, longest: Mapping[str, int]) -> list[tuple[Index, IndexDdl]]:
+def _pairs(
+    table: Table, plan: TablePlan, longest: Mapping[str, int], others: Iterable[str] = ()
+) -> list[tuple[Index, IndexDdl]]:
     result: list[tuple[Index, IndexDdl]] = []
     # The plan may still have a column that the source has dropped, and has the rowid where that is the key.
     own = {column.name: column for column in table.columns}
     columns = {one.name.lower(): (own[one.name], one) for one in plan.columns if one.name in own}
-    taken: set[str] = set()
+    taken = set(others)
     for index in table.indexes:
         if index.origin == "pk":
             if tuple(term.column for term in index.terms) == plan.key:
@@ -106,7 +111,7 @@ def _index_name(index: Index, plan: TablePlan, taken: set[str]) -> str:
     name = constraint_name(plan.target_table, *_label(index), suffix=suffix)
     if name in taken:
         terms = "\x00".join(f"{term.column}|{term.expression}|{term.collation}" for term in index.terms)
-        digest = hashlib.sha256(f"{index.name}\x00{terms}".encode()).hexdigest()[:8]
+        digest = hashlib.sha256(f"{plan.target_table}\x00{index.name}\x00{terms}".encode()).hexdigest()[:8]
         name = constraint_name(plan.target_table, *_label(index), digest, suffix=suffix)
     return name
 

@@ -112,7 +112,7 @@ class SnapshotTail:
         plan = work.plan
         assert plan is not None
         reasons = []
-        for one in indexes(table, plan, longest=self._longest(plan)):
+        for one in indexes(table, plan, longest=self._longest(plan), taken=self._others(plan)):
             if not one.sql:
                 reasons.append(f"{one.name}: {one.reason}")
                 continue
@@ -125,6 +125,16 @@ class SnapshotTail:
             self._target.run(f"ANALYZE {full_name(plan)}")
         self._state.following(work, "; ".join(reasons))
         self._say("snapshot.following", work.table)
+
+    def _others(self, plan: TablePlan) -> list[str]:
+        """Names in the target schema that belong to anything but this table: IF NOT EXISTS would skip an index that
+        another table's index shares its name with, without a word."""
+        found = self._target.rows(
+            "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s "
+            "AND c.oid NOT IN (SELECT indexrelid FROM pg_index WHERE indrelid = to_regclass(%s))",
+            (plan.target_schema, full_name(plan)),
+        )
+        return [row[0] for row in found]
 
     def _attempt(self, statement: str, name: str) -> list[str]:
         try:

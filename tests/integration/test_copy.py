@@ -83,3 +83,24 @@ def test_a_connection_lost_in_a_widening_chunk_of_a_resync(
             continue
     assert world.verification.run().clean
     assert [("text",)] == world.rows("SELECT v FROM s.t WHERE id = 0")
+
+
+def test_indexes_of_two_tables_whose_names_would_meet_are_both_there(
+    small: list[Small], tmp_path: Path, database_url: str
+) -> None:
+    """`t_a` (b) and `t` (a_b) are both called t_a_b_idx by the rule for names."""
+    world = Small(
+        tmp_path,
+        database_url,
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, a_b)",
+        "CREATE TABLE t_a(id INTEGER PRIMARY KEY, b)",
+        "CREATE INDEX one ON t(a_b)",
+        "CREATE INDEX other ON t_a(b)",
+    )
+    small.append(world)
+    world.settle()
+    found = world.rows(
+        "SELECT tablename::text, count(*) FROM pg_indexes WHERE schemaname = 's' AND indexname LIKE '%idx%' "
+        "GROUP BY tablename ORDER BY tablename"
+    )
+    assert [("t", 1), ("t_a", 1)] == found

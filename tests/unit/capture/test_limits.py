@@ -42,6 +42,11 @@ def test_half_is_said_and_the_limit_is_reached_at_its_value(entries: int, free_b
     assert expected == growth(limits, entries=entries, free_bytes=free_bytes)
 
 
+def test_a_disk_that_others_fill_does_not_cost_a_small_log() -> None:
+    assert Growth.HALF == growth(LogLimits(), entries=1000, free_bytes=0)
+    assert Growth.OVER == growth(LogLimits(), entries=500_000, free_bytes=0)
+
+
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[SqliteDatabase]:
     one = SqliteDatabase(tmp_path / "cases.db", create=True)
