@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from capture.install import request_resync
+from capture.sqlite_source import SqliteSource
 from schemas.change import TableState
 from schemas.errors import TailraceError
+from snapshot.state import CopyState
 from tests.small import Small
 
 HUGE_KEY = 60_000
@@ -104,3 +106,36 @@ def test_indexes_of_two_tables_whose_names_would_meet_are_both_there(
         "GROUP BY tablename ORDER BY tablename"
     )
     assert [("t", 1), ("t_a", 1)] == found
+
+
+def test_the_source_is_durable_before_its_floor_or_its_rows_are_written(
+    small: list[Small], tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power loss gives seqs out again: new records under a floor that no disk ever held would be ignored for ever."""
+    happened: list[str] = []
+
+    def noted(owner: type, name: str) -> None:
+        real = getattr(owner, name)
+
+        def call(*arguments: object, **named: object) -> object:
+            happened.append(name)
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, call)
+
+    world = Small(tmp_path, database_url, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    small.append(world)
+    world.run(*(f"INSERT INTO t VALUES ({number}, 1)" for number in range(2000)))
+    for owner, name in (
+        (SqliteSource, "view"),
+        (SqliteSource, "make_durable"),
+        (CopyState, "begin"),
+        (CopyState, "chunk"),
+        (CopyState, "copied"),
+    ):
+        noted(owner, name)
+    world.settle()
+    for written in ("begin", "chunk", "copied"):
+        at = happened.index(written)
+        last_view = max(place for place in range(at) if happened[place] == "view")
+        assert "make_durable" in happened[last_view:at]
