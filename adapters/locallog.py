@@ -8,6 +8,7 @@ Messages of one partition lie together in the primary key, so that a fetch is on
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 import uuid
@@ -44,12 +45,22 @@ class LocalLog:
     def __init__(self, path: str | Path, *, timeout_s: float = 10.0) -> None:
         self._path = str(path)
         Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-        fresh = not Path(self._path).exists()
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         with self._translated():
             self._db = sqlite3.connect(self._path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
-            if fresh:
-                Path(self._path).chmod(0o600)
-            self._db.execute("PRAGMA journal_mode=WAL")
+        try:
+            self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+        self._topics: dict[str, tuple[int, int, TopicSettings]] = {}
+
+    def _prepare(self) -> None:
+        """Settings and tables. Idempotent: processes that open a new log at once meet here, and the switch to WAL is
+        the one step that SQLite answers with BUSY without waiting (test_a_new_log_opened_by_several_at_once)."""
+        with self._translated():
+            if self._db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA wal_autocheckpoint=4000")
             with self._write():
@@ -58,10 +69,8 @@ class LocalLog:
                 self._db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (FORMAT,))
             written = self._db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()[0]
         if written > FORMAT:
-            raise Refusal(
-                Code.FORMAT_NEWER, f"{path} has format {written}, this Tailrace reads {FORMAT}", hint="upgrade"
-            )
-        self._topics: dict[str, tuple[int, int, TopicSettings]] = {}
+            newer = f"{self._path} has format {written}, this Tailrace reads {FORMAT}"
+            raise Refusal(Code.FORMAT_NEWER, newer, hint="upgrade")
 
     def create_topics(self, topics: Mapping[str, TopicSettings]) -> None:
         with self._write():
@@ -100,8 +109,7 @@ class LocalLog:
     def send(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
         for message in messages:
             limit = self._topic(message.topic)[2].max_message_bytes
-            length = len(message.key or b"") + len(message.value or b"")
-            if length > limit:
+            if (length := len(message.key or b"") + len(message.value or b"")) > limit:
                 raise Failed(
                     Code.RECORD_TOO_LARGE,
                     f"a message of {length} bytes is above the {limit} bytes of topic {message.topic}",

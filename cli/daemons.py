@@ -1,23 +1,52 @@
-"""Do: the verbs capture, snapshot and sink: one process each, all sources of the configuration in one loop."""
+"""Do: the verbs capture, snapshot and sink: one process each, all sources of the configuration in one loop.
+
+Invariant: whatever ends a daemon, opening included, is an event in its log: a supervisor sees only an exit code
+(test_a_daemon_that_cannot_open_says_so_in_its_log).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
 
 import click
 
 from cli.compaction import Compaction
 from cli.options import chosen_sources, config_of
-from cli.wiring import capture_lock, capture_of, open_registry, open_transport, sink_of, snapshot_of, telemetry
+from cli.wiring import (
+    Say,
+    capture_lock,
+    capture_of,
+    open_registry,
+    open_transport,
+    sink_of,
+    snapshot_of,
+    telemetry,
+)
 from ops.clock import SystemClock
 from ops.config import Config
 from ops.loop import Loop, Stepper
 from ops.supervise import parent_alive
+from schemas.ports import Registry, Transport
+
+Made = list[tuple[str, Stepper]]
+Make = Callable[[Transport, Registry, Say], Made]
 
 
-def _run(config: Config, process: str, steppers: list[tuple[str, Stepper]], *, quiet: bool) -> None:
+def _run(config: Config, process: str, names: list[str], make: Make, *, quiet: bool, locked: bool = False) -> None:
+    """Locks, then the stream, then the steppers; everything is given back in the opposite order."""
     events = telemetry(config, process, terminal=not quiet)
-    events.event("daemon.started", f"{process} of {', '.join(name for name, _ in steppers)}")
     try:
-        Loop(steppers, SystemClock(), events).run(parent_alive=parent_alive)
+        with ExitStack() as held:
+            for name in names if locked else ():
+                lock = capture_lock(config, name)
+                lock.take(source=name)
+                held.callback(lock.release)
+            transport = open_transport(config)
+            held.callback(transport.close)
+            steppers = make(transport, open_registry(config, transport), events.say)
+            events.event("daemon.started", f"{process} of {', '.join(name for name, _ in steppers)}")
+            Loop(steppers, SystemClock(), events).run(parent_alive=parent_alive)
     except Exception as error:
         events.event("daemon.refused", str(error), level="error")
         raise
@@ -32,22 +61,12 @@ def capture_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -
     """Tail the change logs of the sources into the stream."""
     config = config_of(ctx)
     chosen = chosen_sources(config, sources)
-    say = telemetry(config, "capture", terminal=not quiet).say
-    locks = [capture_lock(config, name) for name in chosen]
-    for name, lock in zip(chosen, locks, strict=True):
-        lock.take(source=name)
-    transport = open_transport(config)
-    registry = open_registry(config, transport)
-    steppers: list[tuple[str, Stepper]] = [
-        (name, capture_of(config, name, transport, registry, say)) for name in chosen
-    ]
-    steppers.append(("compaction", Compaction(transport, SystemClock())))
-    try:
-        _run(config, "capture", steppers, quiet=quiet)
-    finally:
-        transport.close()
-        for lock in locks:
-            lock.release()
+
+    def make(transport: Transport, registry: Registry, say: Say) -> Made:
+        made: Made = [(name, capture_of(config, name, transport, registry, say)) for name in chosen]
+        return [*made, ("compaction", Compaction(transport, SystemClock()))]
+
+    _run(config, "capture", chosen, make, quiet=quiet, locked=True)
 
 
 @click.command("snapshot")
@@ -57,16 +76,12 @@ def capture_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -
 def snapshot_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -> None:
     """Copy and finalise the tables that ask for it."""
     config = config_of(ctx)
-    say = telemetry(config, "snapshot", terminal=not quiet).say
-    transport = open_transport(config)
-    registry = open_registry(config, transport)
-    steppers: list[tuple[str, Stepper]] = [
-        (name, snapshot_of(config, name, registry, say)) for name in chosen_sources(config, sources)
-    ]
-    try:
-        _run(config, "snapshot", steppers, quiet=quiet)
-    finally:
-        transport.close()
+    chosen = chosen_sources(config, sources)
+
+    def make(_: Transport, registry: Registry, say: Say) -> Made:
+        return [(name, snapshot_of(config, name, registry, say)) for name in chosen]
+
+    _run(config, "snapshot", chosen, make, quiet=quiet)
 
 
 @click.command("sink")
@@ -76,13 +91,9 @@ def snapshot_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) 
 def sink_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -> None:
     """Apply the stream to the target."""
     config = config_of(ctx)
-    say = telemetry(config, "sink", terminal=not quiet).say
-    transport = open_transport(config)
-    registry = open_registry(config, transport)
-    steppers: list[tuple[str, Stepper]] = [
-        (name, sink_of(config, name, transport, registry, say)) for name in chosen_sources(config, sources)
-    ]
-    try:
-        _run(config, "sink", steppers, quiet=quiet)
-    finally:
-        transport.close()
+    chosen = chosen_sources(config, sources)
+
+    def make(transport: Transport, registry: Registry, say: Say) -> Made:
+        return [(name, sink_of(config, name, transport, registry, say)) for name in chosen]
+
+    _run(config, "sink", chosen, make, quiet=quiet)

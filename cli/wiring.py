@@ -21,7 +21,7 @@ from capture.sqlite_source import SqliteSource
 from capture.tail import CaptureSettings, CaptureTail
 from ops.clock import SystemClock
 from ops.config import Config
-from ops.retry import with_retries
+from ops.retry import call_with_retries, with_retries
 from ops.telemetry import Telemetry
 from schemas.errors import Code, ConfigError
 from schemas.names import schema_topic, target_names
@@ -31,6 +31,7 @@ from snapshot.tail import SnapshotTail
 
 Say = Callable[[str, str], None]
 TARGET_URL_FILE = "embedded-target"
+OPEN_S = 10.0
 
 
 def open_source(config: Config, name: str, *, read_only: bool = False) -> SqliteDatabase:
@@ -45,7 +46,8 @@ def open_transport(config: Config) -> Transport:
             f"transport.kind = {config.transport.kind!r} is not available in this version",
             hint='set transport.kind = "local"',
         )
-    log = LocalLog(config.path(config.transport.path))
+    path = config.path(config.transport.path)
+    log = call_with_retries(lambda: LocalLog(path), for_s=OPEN_S)
     names = ("create_topics", "topics", "topic_id", "send", "ends", "begins", "fetch", "commit_group", "committed")
     return with_retries(log, names)
 

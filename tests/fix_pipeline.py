@@ -47,9 +47,10 @@ class Pipeline:
         """Start daemons; `at` arms a fault point, e.g. `sink.after_commit=kill`."""
         for role in roles or ROLES:
             command = [sys.executable, "-m", "cli.main", "-c", str(self.config_path), role, "--quiet"]
-            self.processes[role] = subprocess.Popen(
-                command, env={**self.environment, "TAILRACE_AT": at}, stderr=subprocess.DEVNULL
-            )
+            with (self.folder / f"{role}.stderr").open("ab") as said:
+                self.processes[role] = subprocess.Popen(
+                    command, env={**self.environment, "TAILRACE_AT": at}, stderr=said
+                )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "cli.main", "-c", str(self.config_path), *arguments]
@@ -100,6 +101,8 @@ class Pipeline:
         """What the daemons said last, and which of them still run."""
         path = self.folder / "migration.log"
         lines = path.read_text().splitlines()[-25:] if path.exists() else ["no log"]
+        for role in self.processes:
+            lines += [f"{role}: {line}" for line in (self.folder / f"{role}.stderr").read_text().splitlines()[-5:]]
         alive = {role: process.poll() for role, process in self.processes.items()}
         return "\n".join([*lines, f"exit codes: {alive}"])
 
