@@ -25,7 +25,8 @@ test: install
 
 soak: install
 	bash tests/tools/services.sh
-	TAILRACE_MODEL_RUNS=5000 $(BIN)/python -m pytest -q -n 2 tests/model tests/faults --timeout 7200
+	$(BIN)/python -m tests.soak --runs 5000
+	TAILRACE_FAULT_ROUNDS=10 $(BIN)/python -m pytest -q -n 2 tests/faults --timeout 7200
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import shutil
 import struct
 import subprocess
@@ -17,8 +18,16 @@ JAR = ROOT / ".cache" / "sqlite-jdbc-3.8.7.jar"
 RUNNER = Path(__file__).resolve().parent / "tools" / "SqliteRunner.java"
 
 
+READS = ("SELECT", "PRAGMA JOURNAL_MODE", "PRAGMA INTEGRITY_CHECK")
+ANSWERS = ("ok", "error ", "end", "yes", "no", "n", "i:", "r:", "b:", "t:")
+
+
 class OldSqliteError(Exception):
     """SQLite refused a statement."""
+
+
+class OldSqliteCrashed(Exception):
+    """The library took its process down, which this one does now and then."""
 
 
 class OldRows:
@@ -35,16 +44,23 @@ class OldSqlite:
     """One Java process; as much of a connection as the models need."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            ["java", "-cp", str(JAR), str(RUNNER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self._process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        command = ["java", "-XX:-CreateCoredumpOnCrash", "-XX:ErrorFile=/dev/null", "-cp", str(JAR), str(RUNNER)]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    def restart(self) -> None:
+        """A fresh process: what a crash or a spoiled heap left behind is gone."""
+        self.close()
+        self._process = self._started()
 
     def open(self, path: str = "") -> None:
         """A database file; empty: a fresh one in memory. Closes what was open before."""
         assert "ok" == self._ask("open", f"jdbc:sqlite:{path}")
 
     def execute(self, sql: str) -> OldRows:
-        if not sql.lstrip().upper().startswith(("SELECT", "PRAGMA JOURNAL_MODE")):
+        if not sql.lstrip().upper().startswith(READS):
             self._ask("run", sql)
             return OldRows([])
         rows = []
@@ -61,15 +77,23 @@ class OldSqlite:
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=10)
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._process.stdout.close()
 
     def _ask(self, verb: str, argument: str | None = None) -> str:
         assert self._process.stdin is not None
         text = "" if argument is None else " " + base64.b64encode(argument.encode()).decode()
-        self._process.stdin.write(f"{verb}{text}\n".encode())
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(f"{verb}{text}\n".encode())
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise OldSqliteCrashed("the Java process ended") from error
         line = self._line()
         if line.startswith("error "):
             raise OldSqliteError(base64.b64decode(line[6:]).decode())
@@ -77,9 +101,10 @@ class OldSqlite:
 
     def _line(self) -> str:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the Java process ended"
-        return line.decode().rstrip("\n")
+        line = self._process.stdout.readline().decode().rstrip("\n")
+        if not line.startswith(ANSWERS):  # nothing any more, or what a dying Java writes about itself
+            raise OldSqliteCrashed(line or "the Java process ended")
+        return line
 
 
 def _value(text: str) -> Any:

@@ -18,6 +18,7 @@ from adapters.postgres import Postgres
 from cli.up import _install
 from tests.fix_pipeline import ROLES, Pipeline
 
+ROUNDS = int(os.environ.get("TAILRACE_FAULT_ROUNDS", "1"))
 POINTS = [
     ("capture", "capture.before_send"),
     ("capture", "capture.after_send"),
@@ -68,7 +69,7 @@ def test_killed_in_the_middle_of_a_merge(pipeline: Pipeline) -> None:
     _clean(pipeline)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", range(1, 2 * ROUNDS + 1))
 def test_killed_at_random_moments_alone_and_together(pipeline: Pipeline, seed: int) -> None:
     rng = random.Random(seed)
     pipeline.install()

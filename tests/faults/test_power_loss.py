@@ -5,6 +5,7 @@ no more. Restoring exactly that is the worst power loss there is."""
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sqlite3
@@ -26,6 +27,9 @@ from schemas.errors import Code, Refusal
 from sink.tail import SinkSettings, SinkTail
 from snapshot.tail import SnapshotTail
 from verify.verification import Verification
+
+
+ROUNDS = int(os.environ.get("TAILRACE_FAULT_ROUNDS", "1"))
 
 
 class Disk(SqliteDatabase):
@@ -118,7 +122,7 @@ class World:
         self.copier.close()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(4 * ROUNDS))
 def test_nothing_lost_and_no_phantom_row(tmp_path: Path, database_url: str, seed: int) -> None:
     rng = random.Random(seed)
     world = World(tmp_path, database_url)

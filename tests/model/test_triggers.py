@@ -102,7 +102,7 @@ def history(
     connection: Any,
     folder: Path,
     seed: int,
-    rules: Rules,
+    rules: Rules | None,
     *,
     errors: tuple[type[Exception], ...],
     newer_schema_is_skipped: bool = False,
@@ -111,11 +111,12 @@ def history(
 
     Args:
         connection: has execute(sql) with fetchall() of what it returns, and in_transaction.
+        rules: None runs the same statements without any trigger of ours, and compares nothing.
         newer_schema_is_skipped: None when the library is too old for this seed's schema.
     """
     random = Random(seed)
     ddl = schema(random)
-    tables = _introspected(folder / f"{seed}.db", ddl)
+    tables = introspected(folder / f"{seed}.db", ddl)
     try:
         for sql in ddl:
             connection.execute(sql)
@@ -124,7 +125,8 @@ def history(
             return None
         raise
     replayed = [Replayed(table, number) for number, table in enumerate(tables, 1)]
-    for sql in (*log_statements(max(len(one.key) for one in replayed)), *_own(tables, rules)):
+    own = [] if rules is None else _own(tables, rules)
+    for sql in (*log_statements(max(len(one.key) for one in replayed)), *own):
         connection.execute(sql)
     for pragma in ("foreign_keys", "recursive_triggers"):
         connection.execute(f"PRAGMA {pragma}={random.randrange(2)}")
@@ -134,14 +136,14 @@ def history(
     for at in range(STATEMENTS):
         if at >= late_at and not connection.in_transaction:
             late_at = STATEMENTS
-            _create_late(connection, random, tables, rules)
+            _create_late(connection, random, own)
         sql = statement(random)
         ran.append(sql)
         try:
             connection.execute(sql)
         except errors:
             continue
-        if connection.in_transaction:
+        if connection.in_transaction or rules is None:
             continue
         for one in replayed:
             wrong = one.follow(connection, position)
@@ -155,22 +157,22 @@ def _own(tables: list[Table], rules: Rules) -> list[str]:
     return [sql for number, table in enumerate(tables, 1) for sql in trigger_statements(table, number, rules)]
 
 
-def _create_late(connection: Any, random: Random, tables: list[Table], rules: Rules) -> None:
+def _create_late(connection: Any, random: Random, own: list[str]) -> None:
     """The application adds a trigger; ours are made anew after it, as capture's rebuild does."""
     if isinstance(connection, Several):
         connection.pinned = True
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(late_trigger(random))
-    own = connection.execute(
+    there = connection.execute(
         "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name GLOB '_tailrace*'"
     ).fetchall()
-    for sql in (*(f'DROP TRIGGER "{name}"' for (name,) in own), *_own(tables, rules), "COMMIT"):
+    for sql in (*(f'DROP TRIGGER "{name}"' for (name,) in there), *own, "COMMIT"):
         connection.execute(sql)
     if isinstance(connection, Several):
         connection.pinned = False
 
 
-def _introspected(path: Path, ddl: list[str]) -> list[Table]:
+def introspected(path: Path, ddl: list[str]) -> list[Table]:
     model = SqliteDatabase(path, create=True)
     try:
         for sql in ddl:
