@@ -28,7 +28,6 @@ from sink.tail import SinkSettings, SinkTail
 from snapshot.tail import SnapshotTail
 from verify.verification import Verification
 
-
 ROUNDS = int(os.environ.get("TAILRACE_FAULT_ROUNDS", "1"))
 
 
