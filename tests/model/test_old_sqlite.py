@@ -28,7 +28,7 @@ def verdict(old: OldSqlite, folder: Path, seed: int, rules: Rules = ALL_RULES) -
         try:
             old.open()
             found = history(old, folder, seed, rules, errors=ERRORS, newer_schema_is_skipped=True)
-        except OldSqliteCrashed as crash:
+        except (OldSqliteCrashed, OldSqliteError) as crash:
             old.restart()
             found = f"crashed: {crash}"
         if not found:
@@ -45,7 +45,7 @@ def _wrong_without_us(old: OldSqlite, folder: Path, seed: int) -> bool:
     try:
         history(old, folder, seed, None, errors=ERRORS)
         return old.execute("PRAGMA integrity_check").fetchall() != [("ok",)]
-    except OldSqliteCrashed:
+    except (OldSqliteCrashed, OldSqliteError):
         old.restart()
         return True
 
