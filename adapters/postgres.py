@@ -29,6 +29,7 @@ _BUSY = (
     errors.SerializationFailure,
     errors.QueryCanceled,
     errors.TooManyConnections,
+    errors.OutOfMemory,
 )
 
 
@@ -196,7 +197,8 @@ def translate(error: psycopg.Error) -> TailraceError:
     diagnosis = error.diag
     table = diagnosis.table_name
     text = diagnosis.message_primary or type(error).__name__
-    if isinstance(error, _UNREACHABLE) or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None):
+    lost = isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08").startswith("08")
+    if isinstance(error, _UNREACHABLE) or lost:
         return Transient(
             Code.TARGET_UNREACHABLE,
             f"PostgreSQL cannot be reached: {_first_line(error)}",
@@ -208,7 +210,7 @@ def translate(error: psycopg.Error) -> TailraceError:
         return Transient(
             Code.TARGET_DISK_FULL, f"the target's disk is full: {text}", hint="free space there; it is tried again"
         )
-    if isinstance(error, errors.IntegrityConstraintViolation):
+    if isinstance(error, psycopg.IntegrityError):
         return Failed(
             Code.TARGET_CONFLICT,
             f"{text.split(' DETAIL')[0]} [{diagnosis.constraint_name}]",

@@ -18,10 +18,13 @@ from schemas.change import Notice, Position, Watermark
 from schemas.errors import Code, Refusal
 from schemas.ports import Transport
 from schemas.streaming import read_tail
-from schemas.wire import notice_of, watermark_of
+from schemas.wire import notice_of, seq_of, watermark_of
 
 WATERMARKS_READ = 2000
 """Watermarks of one source rise, but for a stale process that wrote late: the last few settle it."""
+
+LABELS_READ = 50
+"""Of every partition: labels rise, but for a stale process that wrote late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Known:
     """table -> value schema ids that a COPY or SHAPE notice carried."""
     """table -> highest generation of a COPY notice."""
     gone: frozenset[str]
+    highest: int
+    """Highest label among the newest records, under a watermark or not."""
 
 
 def known_of(transport: Transport, *, watermarks: str, notices: str) -> Known:
@@ -55,11 +60,23 @@ def known_of(transport: Transport, *, watermarks: str, notices: str) -> Known:
             gone.discard(notice.table)
         elif notice.kind == "gone":
             gone.add(notice.table)
-    return Known(last, announced, shapes, frozenset(gone))
+    base = watermarks.rpartition(".")[0] + "."
+    records = {name: count for name, count in transport.topics(base).items() if name not in (watermarks, notices)}
+    return Known(last, announced, shapes, frozenset(gone), _highest_label(transport, records))
 
 
-def start_position(view: SqliteView, meta: Meta, last: Watermark | None, *, source: str) -> Position:
+def _highest_label(transport: Transport, topics: Mapping[str, int]) -> int:
+    highest = 0
+    for name, partitions in topics.items():
+        for partition in range(partitions):
+            for stored in read_tail(transport, name, partition=partition, last=LABELS_READ):
+                highest = max(highest, seq_of(stored))
+    return highest
+
+
+def start_position(view: SqliteView, meta: Meta, known: Known, *, source: str) -> Position:
     """Where to go on. Raises Refusal(SOURCE_REPLACED | SOURCE_FORKED | LOG_GAP)."""
+    last = known.last
     accept = (
         f"if this file is the one to go on with: tailrace reset {source} --accept-history (copies all tables again)"
     )
@@ -72,15 +89,7 @@ def start_position(view: SqliteView, meta: Meta, last: Watermark | None, *, sour
             hint=f"put the right file back, or use another transport.prefix; {accept}",
         )
     position = max(last.seq if last else 0, meta.pruned_to)
-    if head < position:
-        raise Refusal(
-            Code.SOURCE_REPLACED,
-            f"the change log ends at {head}, behind the known position: an older copy of the file was restored, "
-            "or log rows were deleted",
-            source=source,
-            position=position,
-            hint=accept,
-        )
+    _refuse_lost(head, position, known.highest, source=source, accept=accept)
     if last is not None and last.seq > meta.pruned_to:
         entry = view.entry(last.seq)
         if entry is None:
@@ -110,3 +119,26 @@ def start_position(view: SqliteView, meta: Meta, last: Watermark | None, *, sour
             hint=f"changes are lost; {accept}",
         )
     return Position(position)
+
+
+def _refuse_lost(head: int, position: int, highest: int, *, source: str, accept: str) -> None:
+    """The log ends below what the stream already has of it."""
+    if head < position:
+        raise Refusal(
+            Code.SOURCE_REPLACED,
+            f"the change log ends at {head}, behind the known position: an older copy of the file was restored, "
+            "or log rows were deleted",
+            source=source,
+            position=position,
+            hint=accept,
+        )
+    if head < highest:
+        # Synced before it was sent, and yet not there: used again, these seqs would name other rows.
+        raise Refusal(
+            Code.SOURCE_REPLACED,
+            f"the change log ends at {head}, but records labelled up to {highest} are in the stream: the disk lost "
+            "commits that were synced, or an older copy of the file was restored",
+            source=source,
+            position=highest,
+            hint=accept,
+        )

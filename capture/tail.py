@@ -145,7 +145,7 @@ class CaptureTail:
         self._last_entry = None
         with self._source.view() as view:
             meta = metas.read(db)
-            self._position = start_position(view, meta, known.last, source=self._source.name)
+            self._position = start_position(view, meta, known, source=self._source.name)
             self._pruned_to = meta.pruned_to
             self._mark = view.mark()
             database = introspect(db)

@@ -115,8 +115,8 @@ def _accept(config: Config, source: str) -> None:
         watermarks, notices = watermark_topic(prefix, source), notice_topic(prefix, source)
         known = 0
         if watermarks in transport.topics(watermarks):
-            last = known_of(transport, watermarks=watermarks, notices=notices).last
-            known = last.seq if last else 0
+            stream = known_of(transport, watermarks=watermarks, notices=notices)
+            known = max(stream.last.seq if stream.last else 0, stream.highest)
         accept_history(db, known)
     finally:
         db.close()

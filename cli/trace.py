@@ -15,7 +15,7 @@ from schemas.ddl import full_name
 from schemas.errors import Code, Refusal
 from schemas.introspect import introspect
 from schemas.model import Affinity, Database, Key, Table, Value
-from schemas.names import quote
+from schemas.names import beside_parameters, quote
 from schemas.plan import TablePlan, plan_from_json
 from schemas.rows import RowCodec
 from sink.progress import prepared, read_progress
@@ -128,7 +128,8 @@ def _target(config: Config, source: str, table: Table, key: Key, *, newest: int 
 def _count(target: Any, plan: TablePlan, key: Key) -> int:
     values = RowCodec(plan).sqlite_keys_to_pg([key])[0]
     equal = " AND ".join(
-        f"{quote(name)} = %s::{plan.columns[at].pg_type}"
+        f"{beside_parameters(quote(name))} = %s::{plan.columns[at].pg_type}"
         for name, at in zip(plan.target_key, plan.key_indexes, strict=True)
     )
-    return int(target.rows(f"SELECT count(*) FROM {full_name(plan)} WHERE {equal}", values)[0][0])
+    name = beside_parameters(full_name(plan))
+    return int(target.rows(f"SELECT count(*) FROM {name} WHERE {equal}", values)[0][0])

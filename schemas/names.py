@@ -79,6 +79,12 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def beside_parameters(sql: str) -> str:
+    """Identifiers for a statement that is run with parameters: there PostgreSQL's driver reads % as a placeholder, and a
+    column may well be named "%s" (test_hard_case, odd column names)."""
+    return sql.replace("%", "%%")
+
+
 def text_literal(text: str) -> str:
     """A quoted SQL string literal for generated trigger and DDL text (never for row values)."""
     return "'" + text.replace("'", "''") + "'"

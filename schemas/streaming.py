@@ -8,11 +8,11 @@ from schemas.change import Stored, TopicPartition
 from schemas.ports import Transport
 
 
-def read_tail(transport: Transport, topic: str, *, last: int | None = None) -> Iterator[Stored]:
-    """All messages that one-partition `topic` holds now, or the last `last` offsets of it."""
-    where = TopicPartition(topic, 0)
-    end = transport.ends([topic])[topic][0]
-    at = transport.begins([topic])[topic][0]
+def read_tail(transport: Transport, topic: str, *, partition: int = 0, last: int | None = None) -> Iterator[Stored]:
+    """All messages that one partition of `topic` holds now, or the last `last` offsets of it."""
+    where = TopicPartition(topic, partition)
+    end = transport.ends([topic])[topic][partition]
+    at = transport.begins([topic])[topic][partition]
     if last is not None:
         at = max(at, end - last)
     while at < end:

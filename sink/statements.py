@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from schemas.ddl import full_name
-from schemas.names import quote
+from schemas.names import beside_parameters, quote
 from schemas.plan import TablePlan
 
 LOOSE_EQUALITY = frozenset({"jsonb", "double precision", "numeric"})
@@ -32,10 +32,11 @@ def delete_sql(plan: TablePlan) -> str:
     arrays = ", ".join(f"%b::{_element(kind)}[]" for kind in types)
     names = ", ".join(f"k{at}" for at in range(len(types)))
     equal = " AND ".join(
-        f"t.{quote(target)} = u.k{at}::{kind}"
+        f"t.{beside_parameters(quote(target))} = u.k{at}::{kind}"
         for at, (target, kind) in enumerate(zip(plan.target_key, types, strict=True))
     )
-    return f"DELETE FROM {full_name(plan)} AS t USING unnest({arrays}) AS u({names}) WHERE {equal}"
+    name = beside_parameters(full_name(plan))
+    return f"DELETE FROM {name} AS t USING unnest({arrays}) AS u({names}) WHERE {equal}"
 
 
 def upsert_sql(plan: TablePlan) -> str:
@@ -43,7 +44,8 @@ def upsert_sql(plan: TablePlan) -> str:
     arrays = ", ".join(f"%b::{_element(column.pg_type)}[]" for column in plan.columns)
     names = ", ".join(f"c{at}" for at in range(len(plan.columns)))
     values = ", ".join(f"c{at}::{column.pg_type}" for at, column in enumerate(plan.columns))
-    return f"{_insert(plan)} SELECT {values} FROM unnest({arrays}) AS u({names}) {_conflict(plan)}"
+    insert, conflict = beside_parameters(_insert(plan)), beside_parameters(_conflict(plan))
+    return f"{insert} SELECT {values} FROM unnest({arrays}) AS u({names}) {conflict}"
 
 
 def arrays(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:

@@ -178,11 +178,19 @@ class TableCopy:
         if slices.rows or slices.moved:
             return False
         self._source.make_durable()
-        with self._target.transaction():
-            if work.shadow is not None:
-                self._target.run(NO_HURRY)
-                self._merge(work, self._plan(work))
-            self._state.copied(work, head=slices.head)
+        try:
+            with self._target.transaction():
+                if work.shadow is not None:
+                    self._target.run(NO_HURRY)
+                    self._merge(work, self._plan(work))
+                self._state.copied(work, head=slices.head)
+        except Failed as error:
+            if error.code is not Code.TARGET_CONFLICT or work.plan is None:
+                raise
+            # A unique value that moved from one row to another between two views is in the shadow twice. The stream
+            # brings both rows again, and the finalise makes the indexes anew after that.
+            drop_indexes(self._target, work.plan, "indisunique AND NOT indisprimary")
+            return False
         return True
 
     def _exists(self, plan: TablePlan) -> bool:
@@ -253,6 +261,21 @@ class TableCopy:
             if at == 0:
                 reach("snapshot.mid_merge")
         self._state.store_plan(work, result.plan)
+
+
+def drop_indexes(target: Postgres, plan: TablePlan, which: str) -> None:
+    """Drop indexes of a table, with no lock that a reader would wait for.
+
+    Args:
+        which: condition over pg_index.
+    """
+    found = target.rows(
+        f"SELECT c.relname::text FROM pg_index JOIN pg_class c ON c.oid = indexrelid "
+        f"WHERE indrelid = to_regclass(%s) AND {which}",
+        (full_name(plan),),
+    )
+    for (name,) in found:
+        target.run(f"DROP INDEX CONCURRENTLY IF EXISTS {full_name(plan, name)}")
 
 
 def _copy_sql(work: TableWork, plan: TablePlan) -> str:

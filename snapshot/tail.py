@@ -14,7 +14,7 @@ from schemas.model import Database, Table
 from schemas.names import quote
 from schemas.plan import TablePlan
 from schemas.ports import Clock, Registry, Source, SourceReader
-from snapshot.copy import NO_HURRY, TableCopy
+from snapshot.copy import NO_HURRY, TableCopy, drop_indexes
 from snapshot.state import CopyState, TableWork
 
 LOOK_MS = 200
@@ -111,6 +111,8 @@ class SnapshotTail:
         be built is a reason that stays visible, never a stop of the data."""
         plan = work.plan
         assert plan is not None
+        # What an interrupted drop left behind has the name, and holds nothing.
+        drop_indexes(self._target, plan, "NOT indisvalid")
         reasons = []
         for one in indexes(table, plan, longest=self._longest(plan), taken=self._others(plan)):
             if not one.sql:

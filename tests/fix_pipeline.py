@@ -56,8 +56,9 @@ class Pipeline:
         command = [sys.executable, "-m", "cli.main", "-c", str(self.config_path), *arguments]
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=120)
 
-    def write(self, *, seconds: float, rate: float = 150.0, processes: int = 2) -> None:
-        self.writers += start_writers(self.folder, processes=processes, seed=3, seconds=seconds, rate=rate)
+    def write(self, *, seconds: float, rate: float = 150.0, processes: int = 2, seed: int = 3) -> None:
+        """Another `seed` for a second time in one test: a writer's references are its own."""
+        self.writers += start_writers(self.folder, processes=processes, seed=seed, seconds=seconds, rate=rate)
 
     def end_writers(self) -> None:
         for writer in self.writers:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from adapters.postgres import Postgres
 from schemas.ddl import full_name
 from schemas.model import Key, Row, Table
-from schemas.names import quote
+from schemas.names import beside_parameters, quote
 from schemas.plan import TablePlan
 from schemas.rows import RowCodec
 from verify.compare import typed_key
@@ -34,12 +34,13 @@ class TargetSide:
         arrays = ", ".join(f"%b::{'text' if kind in ('jsonb', 'json') else kind}[]" for kind in types)
         names = ", ".join(f"k{at}" for at in range(len(types)))
         equal = " AND ".join(
-            f"t.{quote(name)} = u.k{at}::{kind}"
+            f"t.{beside_parameters(quote(name))} = u.k{at}::{kind}"
             for at, (name, kind) in enumerate(zip(plan.target_key, types, strict=True))
         )
-        columns = ", ".join(f"t.{quote(column.target)}" for column in plan.columns)
+        columns = beside_parameters(", ".join(f"t.{quote(column.target)}" for column in plan.columns))
+        table = beside_parameters(full_name(plan))
         parameters = [list(column) for column in zip(*self._codec.sqlite_keys_to_pg(keys), strict=True)]
-        sql = f"SELECT {columns} FROM unnest({arrays}) AS u({names}) JOIN {full_name(plan)} AS t ON {equal}"
+        sql = f"SELECT {columns} FROM unnest({arrays}) AS u({names}) JOIN {table} AS t ON {equal}"
         return self._keyed(self._target.rows(sql, parameters, prepare=False))
 
     def chunks(self, *, chunk_rows: int) -> Iterator[list[Key]]:
@@ -50,13 +51,14 @@ class TargetSide:
         types = [plan.columns[at].pg_type for at in plan.key_indexes]
         after: tuple[object, ...] | None = None
         while True:
-            where = ""
-            parameters: tuple[object, ...] = ()
-            if after is not None:
+            head, tail = f"SELECT {columns} FROM {full_name(plan)}", f" ORDER BY {key} LIMIT {chunk_rows}"
+            if after is None:
+                found = self._target.rows(head + tail, prepare=False)
+            else:
                 marks = ", ".join(f"%s::{kind}" for kind in types)
-                where, parameters = f" WHERE ({key}) > ({marks})", after
-            sql = f"SELECT {columns} FROM {full_name(plan)}{where} ORDER BY {key} LIMIT {chunk_rows}"
-            found = self._target.rows(sql, parameters, prepare=False)
+                where = f" WHERE ({beside_parameters(key)}) > ({marks})"
+                sql = beside_parameters(head) + where + beside_parameters(tail)
+                found = self._target.rows(sql, after, prepare=False)
             if not found:
                 return
             after = tuple(found[-1][at] for at in plan.key_indexes)

@@ -11,6 +11,7 @@ from capture.install import request_resync
 from capture.sqlite_source import SqliteSource
 from schemas.change import TableState
 from schemas.errors import TailraceError
+from snapshot.chunks import ChunkSize
 from snapshot.state import CopyState
 from tests.small import Small
 
@@ -139,3 +140,31 @@ def test_the_source_is_durable_before_its_floor_or_its_rows_are_written(
         at = happened.index(written)
         last_view = max(place for place in range(at) if happened[place] == "view")
         assert "make_durable" in happened[last_view:at]
+
+
+def test_a_unique_value_that_moves_while_its_table_is_copied_again(
+    small: list[Small], tmp_path: Path, database_url: str
+) -> None:
+    """Two views of one copy show the value at two rows: both are in the shadow, and the target has a unique index."""
+    world = Small(tmp_path, database_url, "CREATE TABLE t(id INTEGER PRIMARY KEY, u TEXT UNIQUE)")
+    small.append(world)
+    world.run(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 700) INSERT INTO t SELECT i, i FROM n"
+    )
+    world.settle()
+    request_resync(world.app, "t")
+    while world.progress().tables["t"].state is not TableState.COPYING:
+        world.capture.step()
+        world.sink.step()
+        world.copy.step()
+    world.copy._copy._careful["t"] = 9
+    world.copy._copy._sizes["t"] = ChunkSize(rows=300)
+    while world.rows("SELECT count(*) FROM s._tailrace_shadow_t") == [(0,)]:
+        world.copy.step()
+    assert [(300,)] == world.rows("SELECT count(*) FROM s._tailrace_shadow_t")
+    world.run("BEGIN", "UPDATE t SET u = 'x' WHERE id = 1", "UPDATE t SET u = '1' WHERE id = 600", "COMMIT")
+    world.settle()
+    assert [("x",), ("1",)] == world.rows("SELECT u FROM s.t WHERE id IN (1, 600) ORDER BY id")
+    assert world.verification.run().clean
+    unique = "SELECT count(*) FROM pg_index WHERE indrelid = 's.t'::regclass AND indisunique AND indisvalid"
+    assert [(2,)] == world.rows(unique)

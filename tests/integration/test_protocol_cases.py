@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import sink.tail
 from adapters.postgres import Postgres
 from capture.install import request_resync, touch
-from schemas.change import TableState, TopicPartition
+from schemas.change import Message, Stored, TableState, TopicPartition
 from schemas.errors import Code, Superseded, TailraceError, Transient, Unknown
+from tests.fakes.transport import FakeTransport
 from tests.small import Small
 
 T = "CREATE TABLE t(id INTEGER PRIMARY KEY, v)"
@@ -259,3 +262,56 @@ def test_readers_never_see_an_empty_table(small: Callable[..., Small]) -> None:
         world.settle()
         assert [(20,)] == reader.rows("SELECT count(*) FROM s.t")
     assert [(20,)] == reader.rows("SELECT count(*) FROM s.t WHERE v::text LIKE '%text now%'")
+
+
+class _Held:
+    """A transport whose appends arrive much later: a sender that was stopped between its read and its send."""
+
+    def __init__(self, real: FakeTransport) -> None:
+        self._real = real
+        self.held: list[Message] = []
+
+    def send(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
+        self.held += messages
+        raise Transient(Code.STREAM_BUSY, "on its way", hint="later")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def _old_record_after_a_new_one(world: Small) -> list[tuple[object, ...]]:
+    """A stale capture's record of key 1 arrives behind the newer one, within one cut; returns what the target shows."""
+    world.run("INSERT INTO t VALUES (1, 'first'), (2, 'other')")
+    world.settle()
+    stale = world.new_capture()
+    while stale.step():
+        pass
+    world.run("UPDATE t SET v = 'old' WHERE id = 1")
+    held = _Held(world.transport)
+    stale._publisher._transport = held  # type: ignore[assignment]
+    with pytest.raises(Transient):
+        stale.step()
+    world.run("UPDATE t SET v = 'new' WHERE id = 1")
+    while world.capture.step():
+        pass
+    world.transport.send([one for one in held.held if one.topic == "p.s.t-t"])
+    world.run("UPDATE t SET v = 'another' WHERE id = 2")
+    world.settle()
+    return world.rows("SELECT v FROM s.t ORDER BY id")
+
+
+def test_a_lower_label_never_wins(small: Callable[..., Small]) -> None:
+    assert [("new",), ("another",)] == _old_record_after_a_new_one(small())
+
+
+def test_without_labels_the_last_to_arrive_would_win(
+    small: Callable[..., Small], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rule taken out: the case above really shows the old row then."""
+    real = sink.tail.collapse
+
+    def by_arrival(records: Sequence[Stored], **named: Any) -> Any:
+        return real({one.key: one for one in records}.values(), **named)
+
+    monkeypatch.setattr(sink.tail, "collapse", by_arrival)
+    assert [("old",), ("another",)] == _old_record_after_a_new_one(small())

@@ -11,7 +11,7 @@ from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
 from capture.cut import digest
 from capture.install import accept_history, install
-from capture.position import known_of, start_position
+from capture.position import Known, known_of, start_position
 from capture.prune import prune
 from capture.sqlite_source import SqliteSource
 from capture.sqlite_triggers import LOG
@@ -38,9 +38,10 @@ def watermark(db: SqliteDatabase, seq: int, *, identity: str = "one") -> Waterma
     return Watermark("main", seq, {}, 5, identity, "", digest(entry) if entry else "elsewhere")
 
 
-def start(db: SqliteDatabase, last: Watermark | None) -> int:
+def start(db: SqliteDatabase, last: Watermark | None, *, highest: int = 0) -> int:
+    known = Known(last, {}, {}, frozenset(), highest)
     with SqliteSource(db, "main").view() as view:
-        return start_position(view, metas.read(db), last, source="main").seq
+        return start_position(view, metas.read(db), known, source="main").seq
 
 
 def refusal(db: SqliteDatabase, last: Watermark | None) -> Refusal:
@@ -81,6 +82,13 @@ def test_a_head_behind_the_position_is_an_older_copy(db: SqliteDatabase) -> None
     last = Watermark("main", 500, {}, 5, "one", "", "x")
     found = refusal(db, last)
     assert (Code.SOURCE_REPLACED, 500) == (found.code, found.position)
+
+
+def test_records_above_the_head_are_of_commits_that_are_gone(db: SqliteDatabase) -> None:
+    assert 6 == start(db, watermark(db, 6), highest=8)
+    with pytest.raises(Refusal) as refused:
+        start(db, watermark(db, 6), highest=500)
+    assert (Code.SOURCE_REPLACED, 500) == (refused.value.code, refused.value.position)
 
 
 def test_another_entry_at_the_known_seq_is_a_fork(db: SqliteDatabase) -> None:
