@@ -104,7 +104,7 @@ class World:
         # Only a checkpoint writes into the database file itself, and SQLite syncs before and after it.
         self.db.run("PRAGMA wal_autocheckpoint=0")
         source = SqliteSource(self.db, "s")
-        self.reader_db = SqliteDatabase(self.path)
+        self.reader_db = Disk(self.path)  # a sync of the copy is a sync of the same file
         reader = SqliteSource(self.reader_db, "s")
         self.capture = CaptureTail(
             source, self.log, self.registry, SystemClock(), CaptureSettings("p", "s", batch_rows=7)
