@@ -34,7 +34,10 @@ class FileLock:
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
 
-    def release(self) -> None:
+    def release(self, *, remove: bool = False) -> None:
+        """`remove`: the file goes too, while the lock is still held, when nothing will be captured here any more."""
         if self._descriptor is not None:
+            if remove:
+                self._path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None

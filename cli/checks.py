@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any
 from adapters.sqlite import SqliteDatabase
 from cli.wiring import open_source, open_target
 from ops.config import Config
-from schemas.errors import TailraceError
+from schemas.errors import Code, TailraceError
+from schemas.introspect import introspect
+from schemas.names import quote
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"})
 SPACE_FACTOR = 3
+QUICK_BYTES = 1 << 30
+"""Up to this size quick_check is run without being asked for: a second or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ def source_checks(config: Config, *, deep: bool = False) -> list[CheckResult]:
         try:
             results += _source(name, db, deep=deep)
         except TailraceError as error:
-            results.append(CheckResult(f"{name} reads", "refused", error.message, error.hint))
+            results.append(CheckResult(f"{name} reads", "refused", error.message, _why(db.path, error)))
         finally:
             db.close()
     return results
@@ -81,19 +86,66 @@ def _source(name: str, db: SqliteDatabase, *, deep: bool) -> list[CheckResult]:
         results.append(
             CheckResult(f"{name} synchronous", "refused", "OFF: a power loss corrupts the file", "use NORMAL")
         )
-    results += _integrity(name, db, deep=deep)
+    results += _files(name, Path(db.path))
+    unreadable = _tables(name, db)
+    # SQLite's own check stops at what it cannot compare, too: it would only hide the names.
+    return results + (unreadable or _integrity(name, db, deep=deep))
+
+
+def _why(path: str, error: TailraceError) -> str:
+    """What keeps a file from being read, where it can be told."""
+    if error.code is Code.SOURCE_BUSY:
+        return "a connection holds an exclusive lock: the application must not use PRAGMA locking_mode=EXCLUSIVE"
+    with Path(path).open("rb") as file:
+        plain = file.read(16) in (b"SQLite format 3\0", b"")
+    if error.code is Code.SOURCE_CORRUPT and not plain:
+        return "encrypted (SQLCipher, SEE) or no SQLite database at all: only a plain file can be captured"
+    return error.hint
+
+
+def _files(name: str, path: Path) -> list[CheckResult]:
+    """Whoever opens a WAL database first makes its -wal and -shm: as another user we would shut the application out."""
+    owner, us = path.stat().st_uid, os.geteuid()
+    if us not in (0, owner):
+        text = (
+            f"the file belongs to uid {owner}, this is uid {us}: -wal and -shm made by one may not open for the other"
+        )
+        return [CheckResult(f"{name} owner", "refused", text, "run Tailrace as the application's user")]
+    if not os.access(path.parent, os.W_OK):
+        text = f"{path.parent} is not writable: -wal, -shm and the lock file go there"
+        return [CheckResult(f"{name} folder", "refused", text, "run Tailrace as the application's user")]
+    return [CheckResult(f"{name} owner", "ok", f"uid {owner}")]
+
+
+def _tables(name: str, db: SqliteDatabase) -> list[CheckResult]:
+    """Reads one row of every table in the order of its key: a collation or a function that only the application
+    registers fails here, and not in the middle of the copy."""
+    results = []
+    with db.read_view():
+        for table in introspect(db).tables.values():
+            keys = ", ".join(map(quote, table.key.columns))
+            order = f" ORDER BY {keys}" if keys else ""
+            try:
+                db.rows(f"SELECT * FROM {quote(table.name)}{order} LIMIT 1")
+            except TailraceError as error:
+                hint = "a collation or function of the application: exclude_tables, or change the column"
+                results.append(CheckResult(f"{name}.{table.name}", "refused", error.message, hint))
     return results
 
 
 def _integrity(name: str, db: SqliteDatabase, *, deep: bool) -> list[CheckResult]:
-    if not deep:
-        return []
-    answer = [row[0] for row in db.rows("PRAGMA integrity_check(3)")]
+    pragma = "integrity_check" if deep else "quick_check"
+    if not deep and Path(db.path).stat().st_size > QUICK_BYTES:
+        text = f"not looked at: above {QUICK_BYTES:,} bytes only with --deep"
+        return [CheckResult(f"{name} integrity", "warning", text, "tailrace check --deep")]
+    answer = [row[0] for row in db.rows(f"PRAGMA {pragma}(3)")]
     results = [
-        CheckResult(f"{name} integrity", "ok", "ok")
+        CheckResult(f"{name} integrity", "ok", pragma)
         if answer == ["ok"]
         else CheckResult(f"{name} integrity", "refused", "; ".join(answer), "repair the file before moving it")
     ]
+    if not deep:
+        return results
     orphans = db.rows("PRAGMA foreign_key_check")
     tables = sorted({row[0] for row in orphans})
     results.append(

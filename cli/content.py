@@ -1,4 +1,4 @@
-"""Do: the verbs verify, repair and quarantine."""
+"""Do: the verbs verify and repair."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from capture import meta as metas
 from capture.install import touch
 from capture.sqlite_source import SqliteSource
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
-from cli.wiring import open_registry, open_source, open_target, open_transport
+from cli.wiring import open_source, open_target
 from ops.clock import SystemClock
 from ops.config import Config
-from schemas.avro import unframe
 from schemas.errors import Code, Refusal
 from schemas.introspect import introspect
 from schemas.model import Key
-from schemas.rows import KeyCodec
 from sink.progress import prepared
 from verify.report import Report
 from verify.verification import Verification
@@ -121,76 +119,3 @@ def touch_keys(config: Config, source: str, table: str, keys: Sequence[Key]) -> 
         return touch(db, one, number, keys)
     finally:
         db.close()
-
-
-@click.group("quarantine")
-def quarantine_command() -> None:
-    """Rows that could not be captured or applied: kept, shown, tried again."""
-
-
-@quarantine_command.command("list")
-@as_json
-@click.pass_context
-def list_command(ctx: click.Context, json_output: bool) -> None:
-    """Every quarantined row with its reason."""
-    config = config_of(ctx)
-    found = _rows(config)
-    document = [
-        {"source": s, "table": t, "key": text, "reason": reason, "since": since, "waived": waived}
-        for s, t, _, text, reason, since, waived in found
-    ]
-    lines = [f"{d['source']}.{d['table']} {d['key']}: {d['reason']} (since {d['since']})" for d in document]
-    emit(document, lines or ["nothing is in quarantine"], json_output=json_output)
-
-
-@quarantine_command.command("retry")
-@click.option("--table", default=None)
-@as_json
-@click.pass_context
-def retry_command(ctx: click.Context, table: str | None, json_output: bool) -> None:
-    """Touch the keys: the rows are read and sent again as they are now; the kept, old record is never re-applied."""
-    config = config_of(ctx)
-    transport = open_transport(config)
-    count = 0
-    try:
-        registry = open_registry(config, transport)
-        for source, name, key, *_ in _rows(config):
-            if table is None or name == table:
-                schema_id, payload = unframe(bytes(key))
-                keys = KeyCodec(registry.schema(schema_id)).decode([payload])
-                count += touch_keys(config, source, name, keys)
-    finally:
-        transport.close()
-    emit({"touched": count}, [f"{count} keys touched"], json_output=json_output)
-
-
-@quarantine_command.command("waive")
-@click.argument("source")
-@click.argument("table")
-@click.option("--reason", required=True)
-@as_json
-@click.pass_context
-def waive_command(ctx: click.Context, source: str, table: str, reason: str, json_output: bool) -> None:
-    """Accept that these rows stay behind; verify still reports them."""
-    config = config_of(ctx)
-    target = open_target(config, "quarantine")
-    try:
-        count = target.run(
-            'UPDATE tailrace.quarantine SET waived = %s WHERE source = %s AND "table" = %s AND waived IS NULL',
-            (reason, source, table),
-        )
-    finally:
-        target.close()
-    emit({"waived": count}, [f"{count} rows waived: {reason}"], json_output=json_output)
-
-
-def _rows(config: Config) -> list[tuple[Any, ...]]:
-    target = open_target(config, "quarantine")
-    try:
-        if not prepared(target):
-            return []
-        return target.rows(
-            'SELECT source, "table", key, key_text, reason, since::text, waived FROM tailrace.quarantine ORDER BY since'
-        )
-    finally:
-        target.close()

@@ -27,7 +27,7 @@ _VERBS = {
     "trace": "cli.observe",
     "verify": "cli.content",
     "repair": "cli.content",
-    "quarantine": "cli.content",
+    "quarantine": "cli.quarantine",
     "pause": "cli.operate",
     "resume": "cli.operate",
     "reset": "cli.operate",

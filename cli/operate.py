@@ -151,7 +151,7 @@ def uninstall_command(
                     db.run(f"PRAGMA journal_mode={journal}")
         finally:
             db.close()
-            lock.release()
+            lock.release(remove=not dry_run)
         verb = "would be removed" if dry_run else "removed"
         lines.append(f"{name}: triggers, change log and meta table {verb}; the file is as it was")
         document[name] = verb

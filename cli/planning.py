@@ -17,6 +17,9 @@ from schemas.objects import verdicts
 from schemas.plan import TablePlan, build_table_plan
 from schemas.profile import profile_table
 
+COPY_ROWS_A_SECOND = 50_000
+"""Rows of middling width on a small machine (bench/copy.py); `check --speed` measures the two sides."""
+
 
 def plans_of(config: Config, source: str) -> tuple[Database, dict[str, TablePlan], dict[str, int]]:
     """(database, plan by table, rows by table), in one view of the source."""
@@ -59,6 +62,7 @@ def plan_document(config: Config, sources: Sequence[str]) -> dict[str, Any]:
             {
                 "table": name,
                 "target": f"{plan.target_schema}.{plan.target_table}",
+                "topic": plan.topic,
                 "rows": rows[name],
                 "key": list(plan.key),
                 "key_reason": database.tables[name].key.reason,
@@ -69,7 +73,12 @@ def plan_document(config: Config, sources: Sequence[str]) -> dict[str, Any]:
             }
             for name, plan in plans.items()
         ]
-        result[source] = {"tables": tables, "objects": _objects(database, plans)}
+        result[source] = {
+            "tables": tables,
+            "objects": _objects(database, plans),
+            "bytes": config.source_path(source).stat().st_size,
+            "estimate_s": max(1, round(sum(rows.values()) / COPY_ROWS_A_SECOND)),
+        }
     return {"sources": result}
 
 
@@ -83,7 +92,10 @@ def _objects(database: Database, plans: dict[str, TablePlan]) -> list[dict[str, 
 def plan_lines(document: dict[str, Any]) -> list[str]:
     lines = []
     for source, part in document["sources"].items():
-        lines.append(f"source {source}: {len(part['tables'])} tables, {sum(t['rows'] for t in part['tables']):,} rows")
+        lines.append(
+            f"source {source}: {len(part['tables'])} tables, {sum(t['rows'] for t in part['tables']):,} rows, "
+            f"{part['bytes']:,} bytes; the copy takes some {part['estimate_s']} s at {COPY_ROWS_A_SECOND:,} rows a second"
+        )
         for table in part["tables"]:
             lines.append(
                 f"  {table['table']} -> {table['target']}: {table['rows']:,} rows, key ({', '.join(table['key'])}), "

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from cli.checks import run_checks
-from cli.options import as_json, chosen_sources, config_of, emit
+from cli.options import as_json, chosen_sources, config_of, dry_run, emit
 from cli.planning import grants_sql, plan_document, plan_lines, plan_sql
+from cli.speed import measured
 from ops.config import sample
 from schemas.errors import Code, ConfigError, Failed, Refusal
 
@@ -26,9 +27,17 @@ def _source_name(path: Path, taken: dict[str, str]) -> str:
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="Default: the -c file.")
 @click.option("--target", default="", help="PostgreSQL URL without a password.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@as_json
+@dry_run
 @click.pass_context
 def init_command(
-    ctx: click.Context, databases: tuple[Path, ...], output: Path | None, target: str, force: bool
+    ctx: click.Context,
+    databases: tuple[Path, ...],
+    output: Path | None,
+    target: str,
+    force: bool,
+    json_output: bool,
+    dry_run: bool,
 ) -> None:
     """Write a commented tailrace.toml for these SQLite files."""
     path: Path = output or ctx.obj
@@ -42,19 +51,26 @@ def init_command(
             if file.read(16) not in (b"SQLite format 3\x00", b""):
                 raise Failed(Code.SOURCE_CORRUPT, f"{database} is not a SQLite database", hint="is it encrypted?")
         sources[_source_name(database, sources)] = str(database.resolve())
-    path.write_text(sample(sources, target_url=target), encoding="utf-8")
-    click.echo(f"wrote {path}: {', '.join(f'{name} = {file}' for name, file in sources.items())}")
-    click.echo("next: tailrace check" if target else "next: set target_database_url, then tailrace check")
+    if not dry_run:
+        path.write_text(sample(sources, target_url=target), encoding="utf-8")
+    lines = [
+        f"{'would write' if dry_run else 'wrote'} {path}: {', '.join(f'{n} = {file}' for n, file in sources.items())}",
+        "next: tailrace check" if target else "next: set target_database_url, then tailrace check",
+    ]
+    emit({"config": str(path), "sources": sources, "written": not dry_run}, lines, json_output=json_output)
 
 
 @click.command("check")
 @as_json
 @click.option("--deep", is_flag=True, help="Also run SQLite's integrity and foreign key checks.")
+@click.option("--speed", is_flag=True, help="Also measure reads here, the network, and writes there.")
 @click.pass_context
-def check_command(ctx: click.Context, json_output: bool, deep: bool) -> None:
+def check_command(ctx: click.Context, json_output: bool, deep: bool, speed: bool) -> None:
     """Connections, versions, permissions, disk space, and what would go wrong later."""
     config = config_of(ctx)
     results = run_checks(config, deep=deep)
+    if speed and not any(result.verdict == "refused" for result in results):
+        results += measured(config)
     emit(
         [result.as_json() for result in results],
         [f"{result.verdict:<7} {result.name}: {result.text}" for result in results],

@@ -23,7 +23,7 @@ from adapters.sqlite import SqliteDatabase
 from capture.install import install
 from cli.checks import run_checks
 from cli.look import Looker
-from cli.options import config_of
+from cli.options import as_json, config_of, emit
 from cli.render import lag_line, status_panel
 from cli.wiring import TARGET_URL_FILE, open_source, open_target, telemetry
 from embedded.postgres import EmbeddedPostgres
@@ -49,6 +49,7 @@ PLAIN_S = 2.0
 @click.option("--dry-run", is_flag=True, help="Check and say what would be done.")
 @click.option("--plain", is_flag=True, help="Lines instead of the live view.")
 @click.option("--timeout", "timeout_s", type=float, default=None, help="Seconds until --until gives up with exit 1.")
+@as_json
 @click.pass_context
 def up_command(
     ctx: click.Context,
@@ -59,25 +60,32 @@ def up_command(
     dry_run: bool,
     plain: bool,
     timeout_s: float | None,
+    json_output: bool,
 ) -> None:
-    """Install, copy, capture and apply, in one supervised run with a live view."""
+    """Install, copy, capture and apply, in one supervised run with a live view.
+
+    With --json the status at the end is the one thing on stdout; everything said on the way goes to stderr.
+    """
     config = config_of(ctx)
     events = telemetry(config, "up", terminal=False)
     server = _embedded(config) if embedded else None
     try:
         _refuse_bad(config)
         if dry_run:
-            _say_plan(config, backup=not no_backup)
+            _say_plan(config, backup=not no_backup, json_output=json_output)
             return
         _prepare_target(config)
         if no_backup:
             events.event("backup.skipped", "the operator asked for no backup", level="warning")
         else:
             for name in config.source_databases:
-                click.echo(_backup(config, name, events))
+                click.echo(_backup(config, name, events), err=json_output)
         for name in config.source_databases:
-            _install(config, name, wal=not keep_journal_mode)
-        _supervise(ctx.obj, config, events, until=until, plain=plain, timeout_s=timeout_s)
+            click.echo(_install(config, name, wal=not keep_journal_mode), err=json_output)
+        console = Console(stderr=json_output)
+        document = _supervise(ctx.obj, config, events, console, until=until, plain=plain, timeout_s=timeout_s)
+        lines = [lag_line(name, one) for name, one in document["sources"].items()]
+        emit(document, lines, json_output=json_output)
     finally:
         if server is not None:
             server.stop()
@@ -109,12 +117,14 @@ def _refuse_bad(config: Config) -> None:
         )
 
 
-def _say_plan(config: Config, *, backup: bool) -> None:
+def _say_plan(config: Config, *, backup: bool, json_output: bool) -> None:
+    lines = []
     for name, path in config.source_databases.items():
         if backup:
-            click.echo(f"would back {path} up to {config.backup_folder}/")
-        click.echo(f"would install the change log and triggers in {path} ({name}) and copy its tables")
-    click.echo("would start capture, snapshot and sink; see: tailrace plan")
+            lines.append(f"would back {path} up to {config.backup_folder}/")
+        lines.append(f"would install the change log and triggers in {path} ({name}) and copy its tables")
+    lines.append("would start capture, snapshot and sink; see: tailrace plan")
+    emit({"steps": lines}, lines, json_output=json_output)
 
 
 def _prepare_target(config: Config) -> None:
@@ -164,7 +174,8 @@ def _backup(config: Config, name: str, events: Telemetry) -> str:
     return f"backup of {name}: {path.name}, {path.stat().st_size:,} bytes, read back ok, sha256 {digest[:16]}.."
 
 
-def _install(config: Config, name: str, *, wal: bool) -> None:
+def _install(config: Config, name: str, *, wal: bool) -> str:
+    """Returns the line that says what was done."""
     db = open_source(config, name)
     try:
         with db.read_view():
@@ -177,7 +188,7 @@ def _install(config: Config, name: str, *, wal: bool) -> None:
         # SQLite does not wait for a lock when the journal mode changes, however long the busy time-out is.
         result = call_with_retries(lambda: install(db, identity, wanted=wanted, wal=wal), for_s=INSTALL_S)
         done = "installed" if result.changed else "already there"
-        click.echo(f"triggers in {name}: {done}, {len(result.meta.tables)} tables")
+        return f"triggers in {name}: {done}, {len(result.meta.tables)} tables"
     finally:
         db.close()
 
@@ -188,11 +199,18 @@ def _children(config_path: Path) -> list[Child]:
 
 
 def _supervise(
-    config_path: Path, config: Config, events: Telemetry, *, until: str | None, plain: bool, timeout_s: float | None
-) -> None:
+    config_path: Path,
+    config: Config,
+    events: Telemetry,
+    console: Console,
+    *,
+    until: str | None,
+    plain: bool,
+    timeout_s: float | None,
+) -> dict[str, Any]:
+    """Until told to stop, or until everything is settled; returns the last look."""
     supervisor = Supervisor(_children(config_path))
     looker = Looker(config, list(config.source_databases))
-    console = Console()
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: stopping.append(received))
@@ -209,7 +227,7 @@ def _supervise(
                 events.event("up.child", line, level="warning")
                 console.print(line)
             before, document = document, looker.look()
-            said_s = _show(document, live, said_s)
+            said_s = _show(document, live, console, said_s)
             if (child := supervisor.refused) is not None:
                 raise Refusal(
                     Code.CHECK_REFUSED,
@@ -227,18 +245,17 @@ def _supervise(
         supervisor.stop()
         document = looker.look()
         looker.close()
-    for name, one in document["sources"].items():
-        click.echo(lag_line(name, one))
+    return document
 
 
-def _show(document: dict[str, Any], live: Live | None, said_s: float) -> float:
+def _show(document: dict[str, Any], live: Live | None, console: Console, said_s: float) -> float:
     if live is not None:
         live.update(status_panel(document))
         return said_s
     now_s = time.monotonic()
     if now_s - said_s >= PLAIN_S:
         for name, one in document["sources"].items():
-            click.echo(lag_line(name, one))
+            click.echo(lag_line(name, one), err=console.stderr)
         return now_s
     return said_s
 
