@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 ENTRY_BYTES = 40
-"""Bytes of one entry with an integer key, page overhead included; long text keys take more."""
+"""Bytes of one entry with an integer key, page overhead included; the length of text and blob keys comes on top."""
 
 LOG_SHARE = 16
 """From this part of min_free_bytes on, the log counts as what fills the disk."""
@@ -32,9 +32,8 @@ class LogLimits:
     detach: bool = True
 
 
-def growth(limits: LogLimits, *, entries: int, free_bytes: int) -> Growth:
-    """How near the limit the log is. `entries`: rows of the log now."""
-    log_bytes = entries * ENTRY_BYTES
+def growth(limits: LogLimits, *, log_bytes: int, free_bytes: int) -> Growth:
+    """How near the limit the log is."""
     # A disk that something else fills is no reason to give up a small log: a copy of every table would be the price.
     ours = log_bytes >= limits.min_free_bytes // LOG_SHARE
     if log_bytes >= limits.max_log_bytes or (free_bytes < limits.min_free_bytes and ours):

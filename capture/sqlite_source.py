@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from capture.limits import ENTRY_BYTES
 from capture.sqlite_triggers import LOG, META, key_expressions
 from schemas.change import Entry, Position
 from schemas.introspect import introspect
@@ -33,6 +34,9 @@ def key_places(table: Table) -> tuple[int, ...]:
     return tuple(names.index(name) for name in table.key_columns)
 
 
+SAMPLED_ENTRIES = 100
+
+
 class SqliteView:
     """Implements ports.SourceView; valid inside the block that made it."""
 
@@ -45,6 +49,12 @@ class SqliteView:
 
     def pruned_to(self) -> int:
         return int(self._db.rows(f"SELECT value FROM {META} WHERE key = 'pruned_to'")[0][0])
+
+    def log_bytes(self) -> int:
+        """Bytes of the log, from the number of entries and the length of the newest keys."""
+        newest = self._db.rows(f"SELECT * FROM {LOG} ORDER BY seq DESC LIMIT {SAMPLED_ENTRIES}")
+        long = sum(len(value) for row in newest for value in row[4:] if isinstance(value, str | bytes))
+        return (self.head() - self.pruned_to()) * (ENTRY_BYTES + long // max(1, len(newest)))
 
     def mark(self) -> tuple[int, int]:
         generation = self._db.rows(f"SELECT value FROM {META} WHERE key = 'plan_generation'")[0][0]

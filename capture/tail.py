@@ -22,17 +22,18 @@ from capture import meta as metas
 from capture.choose import choose_plan
 from capture.chunk import Chunk, first_gap, read_chunk
 from capture.cut import digest
-from capture.install import Rebuilt, detach, rebuild
-from capture.limits import Growth, LogLimits, growth
+from capture.install import Rebuilt, rebuild
+from capture.limits import LogLimits
 from capture.meta import Meta, keys_agree
 from capture.owed import owed_notices
 from capture.position import known_of, start_position
 from capture.prune import next_prune_ms, prune
 from capture.publish import Publisher
 from capture.sqlite_source import SqliteSource
+from capture.watch import LogWatch
 from ops.points import reach
 from schemas.change import Entry, Notice, NoticeKind, Position, Watermark
-from schemas.errors import Code, Failed, Refusal
+from schemas.errors import Code, Failed
 from schemas.introspect import introspect
 from schemas.model import KeyKind, Table
 from schemas.names import notice_topic, target_names, watermark_topic
@@ -42,8 +43,6 @@ from schemas.wire import watermark_message
 
 WATERMARKS = TopicSettings(min_compaction_lag_ms=5 * 60 * 1000)
 """Only the last watermark is ever needed again; one a second for a week of idling would be a gigabyte."""
-WATCH_EVERY_MS = 2000
-"""How often the size of the log and the free space are looked at, also while the stream is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +91,16 @@ class CaptureTail:
         self._notices = notice_topic(settings.prefix, source.name)
         self._started = False
         self._behind = True
-        self._growth = Growth.FINE
-        self._watched_at_ms = 0
+        self._watch = LogWatch(source, clock, settings.limits, say)
         self._last_entry: Entry | None = None
 
     def step(self) -> bool:
         """Raises Refusal when the file and the stream do not belong together; Transient is safe to repeat."""
         if not self._started:
-            self._start()
+            with self._watch.while_away():
+                self._start()
             return True
-        self._watch_growth()
+        self._watch.look()
         if not self._behind and not self._owed and not self._source.changed():
             return self._idle()
         # `changed` tells of a commit once. Should anything below fail, the next step must look again by itself and not
@@ -322,28 +321,3 @@ class CaptureTail:
                 pause_ms=self._settings.prune_pause_ms,
             )
         return False
-
-    def _watch_growth(self) -> None:
-        """Say once when the log is half way to its limit; at the limit do what the policy says."""
-        now_ms = self._clock.now_ms()
-        if now_ms - self._watched_at_ms < WATCH_EVERY_MS:
-            return
-        self._watched_at_ms = now_ms
-        limits = self._settings.limits
-        with self._source.view() as view:
-            entries = view.head() - view.pruned_to()
-        found = growth(limits, entries=entries, free_bytes=self._source.db.free_bytes())
-        if found is not Growth.FINE and found is not self._growth:
-            self._say("capture.log_growth", f"{self._source.name}: the change log has {entries} entries: {found}")
-        self._growth = found
-        if found is Growth.OVER and limits.detach:
-            detach(self._source.db)
-            raise Refusal(
-                Code.LOG_LIMIT,
-                "the change log reached max_log_bytes, or the disk min_free_bytes: the triggers were taken away",
-                source=self._source.name,
-                position=self._position.seq,
-                # Not merely `up`: the log is as full at the next start, and capture would detach before it drained it.
-                hint=f"nothing of the application was stopped; make room, then tailrace reset {self._source.name} "
-                "--accept-history (begins the log anew and copies every table again), then tailrace up",
-            )

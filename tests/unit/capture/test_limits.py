@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,8 @@ from capture.sqlite_source import SqliteSource
 from capture.tail import CaptureSettings, CaptureTail
 from ops.clock import SystemClock
 from schemas.change import NoticeKind, TopicPartition
-from schemas.errors import Code, Refusal
+from schemas.errors import Code, Refusal, Transient
+from schemas.ports import TopicSettings
 from schemas.wire import notice_of
 from tests.fakes.transport import FakeTransport
 
@@ -39,12 +40,12 @@ OWN = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name LIKE '
 )
 def test_half_is_said_and_the_limit_is_reached_at_its_value(entries: int, free_bytes: int, expected: Growth) -> None:
     limits = LogLimits(max_log_bytes=100 * ENTRY_BYTES, min_free_bytes=1000)
-    assert expected == growth(limits, entries=entries, free_bytes=free_bytes)
+    assert expected == growth(limits, log_bytes=entries * ENTRY_BYTES, free_bytes=free_bytes)
 
 
 def test_a_disk_that_others_fill_does_not_cost_a_small_log() -> None:
-    assert Growth.HALF == growth(LogLimits(), entries=1000, free_bytes=0)
-    assert Growth.OVER == growth(LogLimits(), entries=500_000, free_bytes=0)
+    assert Growth.HALF == growth(LogLimits(), log_bytes=40_000, free_bytes=0)
+    assert Growth.OVER == growth(LogLimits(), log_bytes=20_000_000, free_bytes=0)
 
 
 @pytest.fixture
@@ -119,3 +120,40 @@ def test_keep_says_so_and_goes_on(db: SqliteDatabase) -> None:
     captures.run(limits)
     assert "capture.log_growth" in captures.said
     assert db.rows(OWN) > [(0,)]
+
+
+def test_long_keys_weigh_what_they_are(db: SqliteDatabase) -> None:
+    db.run("CREATE TABLE names(name TEXT PRIMARY KEY NOT NULL)")
+    install(db, "one", wal=True)
+    source = SqliteSource(db, "main")
+    db.run("INSERT INTO names VALUES (?)", ("n" * 5000,))
+    with source.view() as view:
+        assert 5000 // view.head() <= view.log_bytes() // view.head() - ENTRY_BYTES
+        assert 5000 <= view.log_bytes()
+
+
+class Away(FakeTransport):
+    """A stream that cannot be reached."""
+
+    def create_topics(self, topics: Mapping[str, TopicSettings]) -> None:
+        raise Transient(Code.STREAM_BUSY, "away", hint="later")
+
+
+def test_the_log_is_watched_while_the_stream_is_away(db: SqliteDatabase) -> None:
+    limits = LogLimits(max_log_bytes=20 * ENTRY_BYTES, min_free_bytes=0)
+    transport = Away()
+    capture = CaptureTail(
+        SqliteSource(db, "main"),
+        transport,
+        TopicRegistry(FakeTransport(), "tr.schemas"),
+        SystemClock(),
+        CaptureSettings("tr", "main", limits=limits),
+    )
+    with pytest.raises(Transient):
+        capture.step()
+    write(db, 0, 50)
+    capture._watch._looked_at_ms = 0
+    with pytest.raises(Refusal) as refused:
+        capture.step()
+    assert Code.LOG_LIMIT == refused.value.code
+    assert [(0,)] == db.rows(OWN)
