@@ -28,7 +28,7 @@ from tests.model.test_old_sqlite import verdict
 from tests.model.test_pipeline import one_run
 from tests.model.test_triggers import difference
 
-LIBRARIES = ("sqlite3", "apsw", "several connections")
+LIBRARIES = ("sqlite3", "apsw", "several connections", "installed")
 CHUNK = 10
 SAY_S = 30.0
 Task = tuple[str, int, int]

@@ -14,6 +14,7 @@ import apsw
 import pytest
 
 from adapters.sqlite import SqliteDatabase
+from capture.install import install, rebuild
 from capture.sqlite_triggers import ALL_RULES, LOG, Rules, key_expressions, log_statements, trigger_statements
 from schemas.introspect import introspect
 from schemas.model import Table
@@ -60,6 +61,8 @@ def _connect(library: str, path: Path, seed: int) -> Any:
         return apsw.Connection(":memory:")
     if library == "several connections":
         return Several(path, seed)
+    if library == "installed":
+        return sqlite3.connect(path, isolation_level=None)
     return sqlite3.connect(":memory:", isolation_level=None)
 
 
@@ -67,7 +70,8 @@ def difference(folder: Path, library: str, seed: int, rules: Rules) -> str:
     """Run one random history; empty when the log missed nothing."""
     path = folder / f"{seed}-app.db"
     with closing(_connect(library, path, seed)) as connection:
-        found = history(connection, folder, seed, rules, errors=ERRORS) or ""
+        installed = path if library == "installed" else None
+        found = history(connection, folder, seed, rules, errors=ERRORS, installed=installed) or ""
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     return found
@@ -106,6 +110,7 @@ def history(
     *,
     errors: tuple[type[Exception], ...],
     newer_schema_is_skipped: bool = False,
+    installed: Path | None = None,
 ) -> str | None:
     """Run one random history on an empty database; empty when the log missed nothing.
 
@@ -113,6 +118,7 @@ def history(
         connection: has execute(sql) with fetchall() of what it returns, and in_transaction.
         rules: None runs the same statements without any trigger of ours, and compares nothing.
         newer_schema_is_skipped: None when the library is too old for this seed's schema.
+        installed: the database's file; triggers and log are made, and made anew, by what `up` and capture call.
     """
     random = Random(seed)
     ddl = schema(random)
@@ -124,10 +130,14 @@ def history(
         if newer_schema_is_skipped:
             return None
         raise
-    replayed = [Replayed(table, number) for number, table in enumerate(tables, 1)]
+    numbers = {table.name: number for number, table in enumerate(tables, 1)}
     own = [] if rules is None else _own(tables, rules)
-    for sql in (*log_statements(max(len(one.key) for one in replayed)), *own):
-        connection.execute(sql)
+    if installed is not None:
+        numbers = _install(installed)
+    else:
+        for sql in (*log_statements(max(len(table.key_columns) for table in tables)), *own):
+            connection.execute(sql)
+    replayed = [Replayed(table, numbers[table.name]) for table in tables]
     for pragma in ("foreign_keys", "recursive_triggers"):
         connection.execute(f"PRAGMA {pragma}={random.randrange(2)}")
     position = 0
@@ -136,7 +146,11 @@ def history(
     for at in range(STATEMENTS):
         if at >= late_at and not connection.in_transaction:
             late_at = STATEMENTS
-            _create_late(connection, random, own)
+            if installed is not None:
+                connection.execute(late_trigger(random))
+                _rebuild(installed)
+            else:
+                _create_late(connection, random, own)
         sql = statement(random)
         ran.append(sql)
         try:
@@ -151,6 +165,26 @@ def history(
                 return f"seed {seed}: {ddl} after {ran[-8:]}: {wrong}"
         position = connection.execute(f"SELECT coalesce(max(seq), 0) FROM {LOG}").fetchall()[0][0]
     return ""
+
+
+def _install(path: Path) -> dict[str, int]:
+    """The way of `up`; returns the tables' numbers."""
+    db = SqliteDatabase(path)
+    try:
+        return {one.name: number for number, one in install(db, "identity", wal=True).meta.tables.items()}
+    finally:
+        db.close()
+
+
+def _rebuild(path: Path) -> None:
+    """The way of capture, when it sees that the schema moved."""
+    db = SqliteDatabase(path)
+    try:
+        with db.read_view():
+            names = list(introspect(db).tables)
+        rebuild(db, wanted=names)
+    finally:
+        db.close()
 
 
 def _own(tables: list[Table], rules: Rules) -> list[str]:
@@ -183,7 +217,7 @@ def introspected(path: Path, ddl: list[str]) -> list[Table]:
         path.unlink()
 
 
-@pytest.mark.parametrize("library", ["sqlite3", "apsw", "several connections"])
+@pytest.mark.parametrize("library", ["sqlite3", "apsw", "several connections", "installed"])
 @pytest.mark.parametrize("part", range(2))
 def test_the_log_misses_nothing(tmp_path: Path, library: str, part: int) -> None:
     for seed in range(part, RUNS, 2):
