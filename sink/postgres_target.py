@@ -22,6 +22,7 @@ from schemas.ports import Registry
 from schemas.rows import RowCodec
 from sink.collapse import Collapsed
 from sink.progress import offsets_text
+from sink.quarantine import Quarantine
 from sink.shapes import TableShapes
 from sink.statements import COPY_FROM_ROWS, arrays, delete_sql, temp_sql, upsert_sql
 
@@ -65,6 +66,7 @@ class PostgresTarget:
         self._registry = registry
         self._source = source
         self._shapes = TableShapes(target, registry, source)
+        self._quarantine = Quarantine(target, source, self.decode_key)
 
     def decode_key(self, schema_id: int, payload: bytes) -> tuple[Any, ...]:
         """SQLite values of one key."""
@@ -129,12 +131,7 @@ class PostgresTarget:
         codec = self._shapes.plan_codec(plan)
         deletes = self._keys_for(codec, collapsed.deletes)
         rows = self._rows_for(plan, codec, collapsed.upserts)
-        if self._quarantined(table):
-            touched = collapsed.deletes + [key for key, _ in collapsed.upserts]
-            self._target.run(
-                'DELETE FROM tailrace.quarantine WHERE source = %s AND "table" = %s AND key = ANY(%s::bytea[]) AND seq <= %s',
-                (self._source, table, touched, seq),
-            )
+        self._quarantine.free(table, collapsed.deletes + [key for key, _ in collapsed.upserts], seq)
         try:
             with self._target.transaction():
                 self._write(plan, codec, deletes, rows)
@@ -188,7 +185,7 @@ class PostgresTarget:
                     attempt(start, middle)
                     attempt(middle, stop)
                 else:
-                    self._quarantine(table, collapsed.upserts[start][0], error.message, seq)
+                    self._quarantine.keep(table, collapsed.upserts[start][0], error.message, seq)
 
         if rows:
             attempt(0, len(rows))
@@ -232,21 +229,6 @@ class PostgresTarget:
 
     # -- notices, states -----------------------------------------------------------------------------------------
 
-    def _quarantined(self, table: str) -> bool:
-        found = self._target.rows(
-            'SELECT 1 FROM tailrace.quarantine WHERE source = %s AND "table" = %s LIMIT 1', (self._source, table)
-        )
-        return bool(found)
-
-    def _quarantine(self, table: str, key: bytes, reason: str, seq: int) -> None:
-        schema_id, payload = unframe(key)
-        text = repr(self.decode_key(schema_id, payload))
-        self._target.run(
-            'INSERT INTO tailrace.quarantine VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (source, "table", key_hash) '
-            "DO UPDATE SET reason = EXCLUDED.reason, seq = EXCLUDED.seq, waived = NULL",
-            (self._source, table, key, text, reason, seq),
-        )
-
     def _notice(self, notice: Notice) -> None:
         match notice.kind:
             case NoticeKind.COPY:
@@ -283,7 +265,7 @@ class PostgresTarget:
                     (self._source, notice.table, notice.generation),
                 )
             case NoticeKind.QUARANTINE:
-                self._quarantine(notice.table, base64.b64decode(notice.key), notice.reason, notice.seq)
+                self._quarantine.keep(notice.table, base64.b64decode(notice.key), notice.reason, notice.seq)
 
     def _states(self, before: Progress, seq: int) -> None:
         """Tables whose copy is covered catch up; the source is consistent when nothing is held, owed or quarantined."""

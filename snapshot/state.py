@@ -103,6 +103,11 @@ class CopyState:
         self._move(work, work.state, f"state = 'copying', floor = {int(head)}, last_head = {int(head)}")
         if shadow is None:
             self.store_plan(work, plan)
+        # What stayed behind up to here is read again; what the target still refuses is kept anew.
+        self._target.run(
+            'DELETE FROM tailrace.quarantine WHERE source = %s AND "table" = %s AND seq <= %s',
+            (self._source, work.table, head),
+        )
         self._target.run(
             "INSERT INTO tailrace.copies VALUES (%s, %s, %s, 0, NULL, 0, %s, 'copying', %s) "
             'ON CONFLICT (source, "table", generation, part) DO UPDATE SET last_key = NULL, rows = 0, expected = '

@@ -54,8 +54,8 @@ class Small:
         self.opened.append(made)
         return made
 
-    def new_capture(self, *, batch_rows: int = 100) -> CaptureTail:
-        settings = CaptureSettings("p", "s", batch_rows=batch_rows, heartbeat_ms=500)
+    def new_capture(self, *, batch_rows: int = 100, **more: int) -> CaptureTail:
+        settings = CaptureSettings("p", "s", batch_rows=batch_rows, heartbeat_ms=500, **more)  # type: ignore[arg-type]
         return CaptureTail(self.source(), self.transport, self.registry, self.clock, settings)
 
     def new_sink(self, owner: str, **settings: int) -> SinkTail:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from capture.install import request_resync
+from capture.install import request_resync, touch
 from capture.sqlite_source import SqliteSource
 from schemas.change import TableState
 from schemas.errors import TailraceError
@@ -168,3 +168,47 @@ def test_a_unique_value_that_moves_while_its_table_is_copied_again(
     assert world.verification.run().clean
     unique = "SELECT count(*) FROM pg_index WHERE indrelid = 's.t'::regclass AND indisunique AND indisvalid"
     assert [(2,)] == world.rows(unique)
+
+
+def test_a_quarantined_row_comes_free_under_a_wider_key(small: list[Small], tmp_path: Path, database_url: str) -> None:
+    """The key's schema is another one when the row is sent again: the key is the same."""
+    world = Small(tmp_path, database_url, "CREATE TABLE t(k PRIMARY KEY NOT NULL, u TEXT UNIQUE)")
+    small.append(world)
+    world.run("INSERT INTO t VALUES (1, 'a')")
+    world.settle()
+    world.target.run("INSERT INTO s.t VALUES (77, 'taken')")
+    world.run("INSERT INTO t VALUES (2, 'taken')")
+    for _ in range(10):
+        world.capture.step()
+        world.sink.step()
+    assert 1 == world.progress().tables["t"].quarantined
+    world.run("INSERT INTO t VALUES ('text', 'b')")
+    for _ in range(10):
+        world.capture.step()
+        world.sink.step()
+    world.target.run("DELETE FROM s.t WHERE u = 'taken'")
+    touch(world.app, world.source().database().tables["t"], 1, [(2,)])
+    for _ in range(60):
+        world.capture.step()
+        world.sink.step()
+        world.copy.step()
+    assert 0 == world.progress().tables["t"].quarantined
+    assert world.verification.run().clean
+
+
+def test_a_copy_brings_what_the_stream_left_behind(small: list[Small], tmp_path: Path, database_url: str) -> None:
+    """A row above the limit of a message is in quarantine; a copy carries it, and its entry goes."""
+    world = Small(tmp_path, database_url, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    small.append(world)
+    world.capture = world.new_capture(max_row_bytes=1000)
+    world.run("INSERT INTO t VALUES (1, 'small')")
+    world.settle()
+    world.run("INSERT INTO t VALUES (2, zeroblob(5000))")
+    for _ in range(10):
+        world.capture.step()
+        world.sink.step()
+    assert 1 == world.progress().tables["t"].quarantined
+    request_resync(world.app, "t")
+    world.settle()
+    assert 0 == world.progress().tables["t"].quarantined
+    assert world.verification.run().clean
