@@ -164,6 +164,15 @@ class SqliteDatabase:
         finally:
             os.close(descriptor)
 
+    def wal_backlog_bytes(self, *, above_bytes: int) -> int:
+        wal = Path(self._path + "-wal")
+        if not wal.exists() or wal.stat().st_size <= above_bytes:
+            return 0
+        # PASSIVE waits for nobody and makes nobody wait; the file keeps its length, so that its size alone says nothing.
+        _, frames, written = self.rows("PRAGMA wal_checkpoint(PASSIVE)")[0]
+        page_bytes: int = self.rows("PRAGMA page_size")[0][0]
+        return max(0, int(frames) - int(written)) * page_bytes
+
     def free_bytes(self) -> int:
         """Free space on the disk that holds the file."""
         return shutil.disk_usage(Path(self._path).parent).free

@@ -29,6 +29,8 @@ class LogLimits:
 
     max_log_bytes: int = 1 << 30
     min_free_bytes: int = 256 << 20
+    max_wal_bytes: int = 256 << 20
+    """Of the source's `-wal` that a long reader keeps from being written back: above it is said."""
     detach: bool = True
 
 

@@ -141,6 +141,9 @@ class SqliteSource:
     def make_durable(self) -> None:
         self._db.sync_wal()
 
+    def backlog_bytes(self, *, above_bytes: int) -> int:
+        return self._db.wal_backlog_bytes(above_bytes=above_bytes)
+
     def changed(self) -> bool:
         version = self._db.data_version()
         moved = version != self._seen

@@ -28,6 +28,7 @@ class LogWatch:
         self._say = say
         self._growth = Growth.FINE
         self._looked_at_ms = 0
+        self._wal_grown = False
 
     @contextmanager
     def while_away(self) -> Iterator[None]:
@@ -46,6 +47,7 @@ class LogWatch:
         if now_ms - self._looked_at_ms < EVERY_MS:
             return
         self._looked_at_ms = now_ms
+        self._look_at_wal()
         with self._source.view() as view:
             head, log_bytes = view.head(), view.log_bytes()
         found = growth(self._limits, log_bytes=log_bytes, free_bytes=self._source.db.free_bytes())
@@ -65,3 +67,16 @@ class LogWatch:
                 hint=f"nothing of the application was stopped; make room, then tailrace reset {self._source.name} "
                 "--accept-history (begins the log anew and copies every table again), then tailrace up",
             )
+
+    def _look_at_wal(self) -> None:
+        """Said once when it begins and once when it is over."""
+        limit = self._limits.max_wal_bytes
+        backlog = self._source.backlog_bytes(above_bytes=limit)
+        if (backlog > limit) == self._wal_grown:
+            return
+        self._wal_grown = not self._wal_grown
+        if self._wal_grown:
+            text = f"{backlog:,} bytes of the -wal cannot be written back: some reader has held its view for long"
+            self._say("capture.wal_growth", f"{self._source.name}: {text}; copies back off")
+        else:
+            self._say("capture.wal_recovered", f"{self._source.name}: the -wal is written back again")

@@ -103,7 +103,10 @@ def capture_settings(config: Config, source: str) -> CaptureSettings:
         batch_rows=config.batch_size,
         max_row_bytes=config.limits.max_row_bytes,
         limits=LogLimits(
-            config.limits.max_log_bytes, config.limits.min_free_bytes, detach=config.limits.at_limit == "detach"
+            config.limits.max_log_bytes,
+            config.limits.min_free_bytes,
+            config.limits.max_wal_bytes,
+            detach=config.limits.at_limit == "detach",
         ),
         topic=topic_settings(config),
         wants=config.wants,
@@ -128,7 +131,9 @@ def capture_of(config: Config, source: str, transport: Transport, registry: Regi
 
 def snapshot_of(config: Config, source: str, registry: Registry, say: Say) -> SnapshotTail:
     reader = SqliteSource(open_source(config, source), source)
-    return SnapshotTail(reader, reader, open_target(config, f"snapshot-{source}"), registry, SystemClock(), say=say)
+    target = open_target(config, f"snapshot-{source}")
+    limit = config.limits.max_wal_bytes
+    return SnapshotTail(reader, reader, target, registry, SystemClock(), max_wal_bytes=limit, say=say)
 
 
 def sink_of(config: Config, source: str, transport: Transport, registry: Registry, say: Say) -> SinkTail:

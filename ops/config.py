@@ -38,6 +38,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     max_log_bytes: int = 1024 * MIB
     min_free_bytes: int = 256 * MIB
+    max_wal_bytes: int = 256 * MIB
+    """Above this, what a long reader keeps in the source's -wal is said, and copies read more slowly."""
     at_limit: str = "detach"
     """detach: our triggers go and the application lives (a resync is needed); keep: the log goes on growing."""
     max_row_bytes: int = 16 * MIB

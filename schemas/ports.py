@@ -69,6 +69,11 @@ class Sqlite(Protocol):
         """Close and open again, so that a file restored under us is seen as it is now."""
         ...
 
+    def wal_backlog_bytes(self, *, above_bytes: int) -> int:
+        """Bytes of the `-wal` that cannot be written back into the database, after trying; 0 while the file is no larger
+        than `above_bytes`."""
+        ...
+
     def free_bytes(self) -> int:
         """Free space on the disk that holds the file."""
         ...
@@ -99,6 +104,10 @@ class SourceView(Protocol):
 
 class Source(Protocol):
     """The side that is captured. Direction-neutral: SQLite and PostgreSQL implement it."""
+
+    def backlog_bytes(self, *, above_bytes: int) -> int:
+        """What readers that stay long keep the engine from recycling; 0 while its log is no larger than `above_bytes`."""
+        ...
 
     @property
     def name(self) -> str: ...

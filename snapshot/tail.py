@@ -18,6 +18,9 @@ from snapshot.copy import NO_HURRY, TableCopy, drop_indexes
 from snapshot.state import CopyState, TableWork
 
 LOOK_MS = 200
+WAL_LOOK_MS = 1000
+BACK_OFF_MS = 3000
+"""Between two chunks while the source's WAL cannot be written back: our own views must not be what keeps it."""
 
 
 class SnapshotTail:
@@ -32,6 +35,7 @@ class SnapshotTail:
         registry: Registry,
         clock: Clock,
         *,
+        max_wal_bytes: int = 256 << 20,
         say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
     ) -> None:
         self._source = source
@@ -44,6 +48,9 @@ class SnapshotTail:
         self._database: Database | None = None
         self._looked_at_ms = 0
         self._prepared = False
+        self._max_wal_bytes = max_wal_bytes
+        self._wal_at_ms = 0
+        self._backing_off = False
 
     def step(self) -> bool:
         now_ms = self._clock.now_ms()
@@ -60,11 +67,26 @@ class SnapshotTail:
         # A copy that runs goes on before another begins; finalising waits for no copy of another table.
         order = {TableState.COPYING: 0, TableState.CAUGHT_UP: 1, TableState.REQUESTED: 2}
         work = min(pending, key=lambda one: order[one.state])
+        if work.state is TableState.COPYING and self._rests(now_ms):
+            self._looked_at_ms = now_ms
+            return False
         try:
             self._advance(work)
         except Superseded as lost:
             self._say("snapshot.superseded", str(lost))
         return True
+
+    def _rests(self, now_ms: int) -> bool:
+        """While the source's WAL grows under a long reader, only a chunk now and then is read."""
+        if now_ms - self._wal_at_ms < (BACK_OFF_MS if self._backing_off else WAL_LOOK_MS):
+            return self._backing_off
+        self._wal_at_ms = now_ms
+        grown = self._source.backlog_bytes(above_bytes=self._max_wal_bytes) > self._max_wal_bytes
+        if grown != self._backing_off:
+            self._backing_off = grown
+            word = "backs off: the -wal of the source grows" if grown else "goes on at full speed"
+            self._say("snapshot.back_off", f"{self._source.name}: the copy {word}")
+        return False
 
     def _prepare(self) -> bool:
         """Bookkeeping tables; whoever comes first makes them."""

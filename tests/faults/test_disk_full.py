@@ -8,29 +8,35 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from adapters.postgres import Postgres
 from tests.fix_pipeline import Pipeline
+from tests.fix_postgres import start_server, with_database
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a few megabytes; needs root."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
+def small_disk(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of a few megabytes (12, or the parameter); needs root."""
     if os.geteuid() != 0:
         pytest.skip("a small file system needs root")
+    folder = Path(tempfile.mkdtemp(prefix="tailrace-disk-"))
+    folder.chmod(0o755)  # a server of another user must come through
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={getattr(request, 'param', 12)}m", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip(f"tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
+    folder.rmdir()
 
 
 def _fill(folder: Path) -> Path:
@@ -90,3 +96,36 @@ def test_under_the_source(pipeline: Pipeline, small_disk: Path) -> None:
         assert ("ok",) == app.execute("PRAGMA integrity_check").fetchone()
     pipeline.settle()
     assert all(report.clean for report in pipeline.verify())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("small_disk", [40], indirect=True)
+def test_under_the_target(tmp_path: Path, small_disk: Path) -> None:
+    """The target's tablespace is full: said, the lag grows truly, and all of it is applied when there is room."""
+    server, url, folder = start_server()
+    pipeline = Pipeline(tmp_path / "run", with_database(url, "small"))
+    try:
+        os.chown(small_disk, (folder / "server" / "data").stat().st_uid, -1)
+        admin = Postgres(url, application_name="admin")
+        admin.run(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
+        admin.run("CREATE DATABASE small TABLESPACE small")
+        admin.close()
+        pipeline.install()
+        pipeline.start()
+        pipeline.settle()
+        junk = _fill(small_disk)
+        with closing(sqlite3.connect(pipeline.folder / "cases.db", timeout=5, isolation_level=None)) as app:
+            for number in range(300):
+                app.execute("INSERT INTO audit VALUES (?, randomblob(3000), NULL)", (f"{number}",))
+        pipeline.until(lambda: "target-disk-full" in pipeline.errors())
+        document = json.loads(pipeline.run("status", "--json").stdout)
+        assert document["sources"]["cases"]["lag_changes"] > 0
+        assert not document["can_cutover"]
+        junk.unlink()
+        pipeline.settle()
+        assert all(report.clean for report in pipeline.verify())
+        assert pipeline.errors().count("[target-disk-full]") <= 6
+    finally:
+        pipeline.close()
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -84,17 +84,28 @@ def test_sink_paused_past_its_lease_cannot_write(pipeline: Pipeline) -> None:
 
 @pytest.mark.slow
 def test_wal_grows_under_a_long_reader_and_recovers(pipeline: Pipeline) -> None:
+    """Said once, the copy backs off and still ends; when the reader is gone everything recovers by itself."""
+    text = pipeline.config_path.read_text()
+    pipeline.config_path.write_text(text.replace("[limits]", "[limits]\nmax_wal_bytes = 300000"))
     pipeline.install()
     pipeline.start()
     pipeline.settle()
     path = pipeline.folder / "cases.db"
+    log = pipeline.folder / "migration.log"
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM cases").fetchone()
-        pipeline.write(seconds=4, rate=0)
+        pipeline.write(seconds=5, rate=0)
+        pipeline.until(lambda: "capture.wal_growth: cases" in log.read_text())
+        assert 0 == pipeline.run("reset", "cases", "--table", "documents", "--yes", "cases").returncode
         pipeline.end_writers()
+        lag = json.loads(pipeline.run("lag", "--json").stdout)["cases"]
+        assert lag["lag_changes"] is not None
         pipeline.settle()
         reader.execute("COMMIT")
+    pipeline.until(lambda: "capture.wal_recovered: cases" in log.read_text())
+    assert 1 == log.read_text().count("capture.wal_growth: cases")
+    assert 1 == log.read_text().count("the copy backs off")
     assert all(report.clean for report in pipeline.verify())
     with closing(sqlite3.connect(path)) as connection:
         busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
