@@ -111,6 +111,8 @@ def _files(name: str, path: Path) -> list[CheckResult]:
             f"the file belongs to uid {owner}, this is uid {us}: -wal and -shm made by one may not open for the other"
         )
         return [CheckResult(f"{name} owner", "refused", text, "run Tailrace as the application's user")]
+    if not os.access(path, os.W_OK):
+        return [CheckResult(f"{name} file", "refused", f"{path} is read-only: the triggers go into it", "chmod u+w")]
     if not os.access(path.parent, os.W_OK):
         text = f"{path.parent} is not writable: -wal, -shm and the lock file go there"
         return [CheckResult(f"{name} folder", "refused", text, "run Tailrace as the application's user")]
