@@ -25,7 +25,7 @@ from ops.retry import call_with_retries, with_retries
 from ops.telemetry import Telemetry
 from schemas.errors import Code, ConfigError
 from schemas.names import schema_topic, target_names
-from schemas.ports import Registry, TopicSettings, Transport
+from schemas.ports import TRANSPORT_CALLS, Registry, TopicSettings, Transport
 from sink.tail import SinkSettings, SinkTail
 from snapshot.tail import SnapshotTail
 
@@ -39,17 +39,22 @@ def open_source(config: Config, name: str, *, read_only: bool = False) -> Sqlite
 
 
 def open_transport(config: Config) -> Transport:
-    """Raises ConfigError for a transport that this installation has no adapter for."""
-    if config.transport.kind != "local":
-        raise ConfigError(
-            Code.CONFIG_INVALID,
-            f"transport.kind = {config.transport.kind!r} is not available in this version",
-            hint='set transport.kind = "local"',
-        )
+    """The stream that is configured."""
+    if config.transport.kind == "kafka":
+        return with_retries(_kafka(config), TRANSPORT_CALLS)
     path = config.path(config.transport.path)
     log = call_with_retries(lambda: LocalLog(path), for_s=OPEN_S)
-    names = ("create_topics", "topics", "topic_id", "send", "ends", "begins", "fetch", "commit_group", "committed")
-    return with_retries(log, names)
+    return with_retries(log, TRANSPORT_CALLS)
+
+
+def _kafka(config: Config) -> Transport:
+    """The client is imported only here: it takes a third of a second."""
+    from adapters.kafka import KafkaTransport
+
+    servers = config.transport.bootstrap_servers
+    if not servers:
+        raise ConfigError(Code.CONFIG_INVALID, "transport.bootstrap_servers is empty", hint='set it: "host:9092"')
+    return call_with_retries(lambda: KafkaTransport(servers), for_s=OPEN_S)
 
 
 def open_registry(config: Config, transport: Transport) -> Registry:

@@ -40,6 +40,8 @@ class Code(StrEnum):
     STREAM_IO = "stream-io"
     STREAM_BUSY = "stream-busy"
     STREAM_FULL = "stream-full"
+    STREAM_UNREACHABLE = "stream-unreachable"
+    STREAM_DENIED = "stream-denied"
     STREAM_REWOUND = "stream-rewound"
     TOPIC_MISSING = "topic-missing"
     TOPIC_MISMATCH = "topic-mismatch"

@@ -184,6 +184,20 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
+TRANSPORT_CALLS = (
+    "create_topics",
+    "topics",
+    "topic_id",
+    "send",
+    "ends",
+    "begins",
+    "fetch",
+    "commit_group",
+    "committed",
+)
+"""All idempotent in what they mean: the wiring tries them again while the outside world says "not now"."""
+
+
 class Registry(Protocol):
     """Avro schemas by id. Ids are positive 31-bit numbers, never reused, the same for equal (subject, schema)."""
 

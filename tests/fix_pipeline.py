@@ -26,11 +26,13 @@ ROLES = ("capture", "sink", "snapshot")
 class Pipeline:
     """Sample databases, configuration and daemons in one folder."""
 
-    def __init__(self, folder: Path, url: str, *, cases: int = 60) -> None:
+    def __init__(self, folder: Path, url: str, *, cases: int = 60, kafka: str = "") -> None:
         self.folder = folder
         paths = build(folder, seed=7, cases=cases)
         self.config_path = folder / "tailrace.toml"
         text = sample({path.stem: path.name for path in paths}, target_url="${TAILRACE_TEST_TARGET}")
+        if kafka:
+            text = text.replace('kind = "local"', f'kind = "kafka"\nbootstrap_servers = "{kafka}"')
         self.config_path.write_text(text + "\n", encoding="utf-8")
         self.environment = {**os.environ, "TAILRACE_TEST_TARGET": url}
         os.environ["TAILRACE_TEST_TARGET"] = url

@@ -8,18 +8,29 @@ from pathlib import Path
 import pytest
 
 from adapters.locallog import LocalLog
+from ops.retry import with_retries
 from schemas.change import Message, TopicPartition
 from schemas.errors import Code, Failed, Refusal
-from schemas.ports import TopicSettings, Transport
+from schemas.ports import TRANSPORT_CALLS, TopicSettings, Transport
 from tests.fakes.transport import FakeTransport
+from tests.fix_kafka import fresh_topics
 
 T0 = TopicPartition("t", 0)
 
 
-@pytest.fixture(params=["fake", "local"])
+@pytest.fixture(params=["fake", "local", "kafka"])
 def transport(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Transport]:
-    made: Transport = FakeTransport() if request.param == "fake" else LocalLog(tmp_path / "stream.db")
-    made.create_topics({"t": TopicSettings(partitions=1, max_message_bytes=1000), "wide": TopicSettings(partitions=4)})
+    made: Transport
+    if request.param == "kafka":
+        made = with_retries(fresh_topics(request.getfixturevalue("kafka_address")), TRANSPORT_CALLS, for_s=20.0)
+    else:
+        made = FakeTransport() if request.param == "fake" else LocalLog(tmp_path / "stream.db")
+    settings = {
+        "t": TopicSettings(partitions=1, max_message_bytes=1000),
+        "wide": TopicSettings(partitions=4),
+        "plain": TopicSettings(compacted=False),
+    }
+    made.create_topics(settings)
     yield made
     made.close()
 
@@ -37,8 +48,8 @@ def test_offsets_start_at_zero_without_gaps(transport: Transport) -> None:
 
 def test_fetch_keeps_order_content_and_headers(transport: Transport) -> None:
     headers = (("op", b"d"), ("seq", b"\x00\xff"))
-    transport.send([Message("t", b"k", None, headers), Message("t", None, b"", ())])
-    first, second = transport.fetch({T0: (0, None)}).messages
+    transport.send([Message("plain", b"k", None, headers), Message("plain", None, b"", ())])
+    first, second = transport.fetch({TopicPartition("plain", 0): (0, None)}).messages
     assert (b"k", None, headers, 0) == (first.key, first.value, tuple(first.headers), first.offset)
     assert (second.key, second.value, tuple(second.headers)) == (None, b"", ())
 

