@@ -17,8 +17,9 @@ import kafka
 from kafka import errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from adapters.kafka_errors import missing, translate
 from schemas.change import Fetched, Message, Stored, TopicPartition
-from schemas.errors import Code, Failed, Refusal, TailraceError, Transient
+from schemas.errors import Code, Failed, Refusal, Transient
 from schemas.partition import partition_of
 from schemas.ports import TopicSettings
 
@@ -29,9 +30,6 @@ DELIVERY_MS = 30_000
 REQUEST_MS = 10_000
 FETCH_S = 15.0
 """Without a single message from a range that holds some: the broker cannot be reached."""
-
-_DENIED = (errors.AuthorizationError, errors.SaslAuthenticationFailedError)
-_AWAY = (errors.RetriableError, errors.KafkaConnectionError, errors.BrokerNotAvailableError, errors.KafkaTimeoutError)
 
 
 class KafkaTransport:
@@ -110,7 +108,7 @@ class KafkaTransport:
         with self._translated():
             (found,) = self._admin.describe_topics([topic])
         if found["error_code"]:
-            raise _missing(topic)
+            raise missing(topic)
         return str(found["topic_id"])
 
     def _topic(self, name: str) -> TopicSettings:
@@ -119,7 +117,7 @@ class KafkaTransport:
         if found is None:
             count = self._described([name]).get(name)
             if count is None:
-                raise _missing(name)
+                raise missing(name)
             resource = ConfigResource(ConfigResourceType.TOPIC, name)
             configs = self._admin.describe_configs([resource], config_filter="all")["topic"][name]
             limit = int(configs["max.message.bytes"]["value"]) - BATCH_ROOM_BYTES
@@ -194,7 +192,7 @@ class KafkaTransport:
         names = list(topics)
         with self._translated():
             parts = [kafka.TopicPartition(name, part) for name in names for part in range(self._topic(name).partitions)]
-            found = ask(parts, timeout_ms=REQUEST_MS) if parts else {}
+            found = _whole(ask, parts)
         result: dict[str, dict[int, int]] = {name: {} for name in names}
         for where, offset in found.items():
             result[where.topic][where.partition] = offset
@@ -228,7 +226,7 @@ class KafkaTransport:
                     Code.TOPIC_MISMATCH, f"topic {where.topic} has no partition {where.partition}", hint="check them"
                 )
         parts = [kafka.TopicPartition(*where) for where in wanted]
-        ends = self._consumer.end_offsets(parts, timeout_ms=REQUEST_MS) if parts else {}
+        ends = _whole(self._consumer.end_offsets, parts)
         known = {TopicPartition(where.topic, where.partition): end for where, end in ends.items()}
         return {where: known[where] if end is None else min(known[where], end) for where, (_, end) in wanted.items()}
 
@@ -316,31 +314,22 @@ class KafkaTransport:
             raise translate(error) from error
 
 
+def _whole(ask: Any, parts: Sequence[Any]) -> dict[Any, int]:
+    """The offsets of all these partitions. The client drops those of a topic that is newer than its metadata beside ones
+    that it knows, and then fails with a KeyError (3.0.12); it has asked for new metadata by then."""
+    deadline = time.monotonic() + REQUEST_MS / 1000
+    while parts:
+        try:
+            return dict(ask(parts, timeout_ms=REQUEST_MS))
+        except KeyError as error:
+            if time.monotonic() > deadline:
+                text = f"the broker names no leader of {error.args[0]}"
+                raise Transient(Code.STREAM_UNREACHABLE, text, hint="it is tried again; check the broker") from error
+            time.sleep(0.02)
+    return {}
+
+
 def _stored(record: Any) -> Stored:
     return Stored(
         record.topic, record.partition, record.offset, record.timestamp, record.key, record.value, tuple(record.headers)
     )
-
-
-def _missing(topic: str) -> TailraceError:
-    return Failed(Code.TOPIC_MISSING, f"topic {topic} does not exist", hint="start the capture of this source first")
-
-
-def translate(error: errors.KafkaError) -> TailraceError:
-    """The client's error as ours. Its text may quote a request, never a message: the class and first line are kept."""
-    text = f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
-    if isinstance(error, _DENIED):
-        return Failed(Code.STREAM_DENIED, text, hint="check the credentials and the ACLs of this client")
-    if isinstance(error, errors.OffsetOutOfRangeError | errors.NoOffsetForPartitionError):
-        return Failed(
-            Code.STREAM_REWOUND,
-            "the stream no longer holds what is read next: its retention was shorter than the backlog",
-            hint="tailrace reset SOURCE copies its tables again; set the topics' retention.ms to -1",
-        )
-    if isinstance(error, errors.MessageSizeTooLargeError | errors.RecordListTooLargeError):
-        return Failed(Code.RECORD_TOO_LARGE, text, hint="the topic's max.message.bytes is too small")
-    if isinstance(error, errors.UnknownTopicOrPartitionError):
-        return Failed(Code.TOPIC_MISSING, text, hint="start the capture of this source first")
-    if isinstance(error, _AWAY):
-        return Transient(Code.STREAM_UNREACHABLE, text, hint="it is tried again; check the broker")
-    return Failed(Code.STREAM_IO, text, hint="check the broker's log")

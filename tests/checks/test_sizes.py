@@ -17,7 +17,7 @@ DRIVERS = {
     "sqlite3": {"adapters/sqlite.py", "adapters/locallog.py", "adapters/spill.py"},
     "apsw": {"adapters/sqlite_apsw.py"},
     "psycopg": {"adapters/postgres.py"},
-    "kafka": {"adapters/kafka.py"},
+    "kafka": {"adapters/kafka.py", "adapters/kafka_errors.py"},
     "redis": {"adapters/redis.py"},
 }
 OWNED_BY_OPS = {"time", "random", "uuid"}

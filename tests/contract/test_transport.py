@@ -46,6 +46,14 @@ def test_offsets_start_at_zero_without_gaps(transport: Transport) -> None:
     assert transport.begins(["t"]) == {"t": {0: 0}}
 
 
+def test_a_topic_made_a_moment_ago_has_its_ends_beside_older_ones(transport: Transport) -> None:
+    transport.send(_numbered(1))
+    assert {"t": {0: 1}} == transport.ends(["t"])
+    transport.create_topics({"new": TopicSettings(partitions=2)})
+    assert {"t": {0: 1}, "new": {0: 0, 1: 0}} == transport.ends(["t", "new"])
+    assert [] == transport.fetch({T0: (1, None), TopicPartition("new", 1): (0, None)}).messages
+
+
 def test_fetch_keeps_order_content_and_headers(transport: Transport) -> None:
     headers = (("op", b"d"), ("seq", b"\x00\xff"))
     transport.send([Message("plain", b"k", None, headers), Message("plain", None, b"", ())])

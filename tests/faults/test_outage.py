@@ -144,8 +144,9 @@ def test_application_sees_no_more_busy_than_without_us(pipeline: Pipeline) -> No
     pipeline.settle()
     print(f"busy: {without} of {tried_without} without, {busy} of {tried} with")
     assert 1000 <= min(tried, tried_without)
-    # Their transactions are a little longer with our triggers; a lock of ours that is held for long would be far above.
-    assert busy / tried <= 1.5 * without / tried_without + 0.003
+    # The writers' transactions are longer with our triggers (up to 1.95x, see bench/triggers.py), and so are the moments
+    # in which another one finds the file locked; a lock of ours held for 100 ms a second would be above this.
+    assert busy / tried <= 2 * without / tried_without + 0.01
 
 
 def test_a_lone_writer_sees_next_to_no_busy(pipeline: Pipeline) -> None:
