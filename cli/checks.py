@@ -136,15 +136,14 @@ def _tables(name: str, db: SqliteDatabase) -> list[CheckResult]:
 
 
 def _integrity(name: str, db: SqliteDatabase, *, deep: bool) -> list[CheckResult]:
-    pragma = "integrity_check" if deep else "quick_check"
     if not deep and Path(db.path).stat().st_size > QUICK_BYTES:
         text = f"not looked at: above {QUICK_BYTES:,} bytes only with --deep"
         return [CheckResult(f"{name} integrity", "warning", text, "tailrace check --deep")]
-    answer = [row[0] for row in db.rows(f"PRAGMA {pragma}(3)")]
+    damage = db.damage(deep=deep)
     results = [
-        CheckResult(f"{name} integrity", "ok", pragma)
-        if answer == ["ok"]
-        else CheckResult(f"{name} integrity", "refused", "; ".join(answer), "repair the file before moving it")
+        CheckResult(f"{name} integrity", "refused", "; ".join(damage), "repair the file before moving it")
+        if damage
+        else CheckResult(f"{name} integrity", "ok", "integrity_check" if deep else "quick_check")
     ]
     if not deep:
         return results

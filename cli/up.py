@@ -30,7 +30,7 @@ from embedded.postgres import EmbeddedPostgres
 from ops.config import Config
 from ops.retry import call_with_retries
 from ops.supervise import Child, Supervisor
-from ops.telemetry import Telemetry
+from ops.telemetry import NewErrors, Telemetry
 from schemas.bookkeeping import statements as bookkeeping
 from schemas.errors import Code, Failed, Refusal
 from schemas.introspect import introspect
@@ -39,6 +39,8 @@ from schemas.model import KeyKind
 INSTALL_S = 30.0
 LOOK_S = 0.25
 PLAIN_S = 2.0
+UNCHANGED_S = 30.0
+"""A line that says the same as the one before is repeated this rarely."""
 
 
 @click.command("up")
@@ -162,12 +164,15 @@ def _backup(config: Config, name: str, events: Telemetry) -> str:
     path.chmod(0o600)
     copy = SqliteDatabase(path, read_only=True)
     try:
-        verdict = copy.rows("PRAGMA quick_check(1)")[0][0]
+        damage = copy.damage()
     finally:
         copy.close()
-    if verdict != "ok":
+    if damage:
         raise Failed(
-            Code.BACKUP_FAILED, f"the backup does not read back: {verdict}", source=name, hint="tailrace check --deep"
+            Code.BACKUP_FAILED,
+            f"the backup does not read back: {'; '.join(damage)}",
+            source=name,
+            hint="tailrace check --deep",
         )
     path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
     events.event("backup.made", f"{name}: {path.name} sha256 {digest}")
@@ -215,19 +220,25 @@ def _supervise(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: stopping.append(received))
     live = Live(console=console, refresh_per_second=8) if console.is_terminal and not plain else None
+    errors = NewErrors(config.path(config.log_folder))
     started = time.monotonic()
     supervisor.start()
     try:
         if live is not None:
             live.start()
-        said_s = 0.0
+        said: dict[str, tuple[float, str]] = {}
         document: dict[str, Any] | None = None
         while not stopping:
             for line in supervisor.look():
                 events.event("up.child", line, level="warning")
                 console.print(line)
+            for line in errors.look():
+                console.print(line, markup=False, soft_wrap=True)
             before, document = document, looker.look()
-            said_s = _show(document, live, console, said_s)
+            if live is not None:
+                live.update(status_panel(document))
+            else:
+                _say(document, console, said)
             if (child := supervisor.refused) is not None:
                 raise Refusal(
                     Code.CHECK_REFUSED,
@@ -248,16 +259,15 @@ def _supervise(
     return document
 
 
-def _show(document: dict[str, Any], live: Live | None, console: Console, said_s: float) -> float:
-    if live is not None:
-        live.update(status_panel(document))
-        return said_s
+def _say(document: dict[str, Any], console: Console, said: dict[str, tuple[float, str]]) -> None:
+    """A line a source every other second; the same one again only now and then. `said`: what was printed, and when."""
     now_s = time.monotonic()
-    if now_s - said_s >= PLAIN_S:
-        for name, one in document["sources"].items():
-            click.echo(lag_line(name, one), err=console.stderr)
-        return now_s
-    return said_s
+    for name, one in document["sources"].items():
+        line = lag_line(name, one)
+        at_s, last = said.get(name, (-UNCHANGED_S, ""))
+        if now_s - at_s >= (UNCHANGED_S if line == last else PLAIN_S):
+            click.echo(line, err=console.stderr)
+            said[name] = now_s, line
 
 
 def settled(document: dict[str, Any], before: dict[str, Any] | None) -> bool:

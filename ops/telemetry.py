@@ -55,3 +55,24 @@ class Telemetry:
     def say(self, action: str, text: str) -> None:
         """The two-argument form that steppers take."""
         self.event(action, text)
+
+
+class NewErrors:
+    """What `error.log` gets from now on, each text once: a loop that fails every second says the same for ever."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "error.log"
+        self._at = self._path.stat().st_size if self._path.exists() else 0
+        self._said: set[str] = set()
+
+    def look(self) -> list[str]:
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._at += len(whole) + len(newline)
+        texts = [line.partition(" ")[2] for line in whole.decode(errors="replace").splitlines()]
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._said]
+        self._said.update(fresh)
+        return fresh

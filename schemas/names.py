@@ -15,6 +15,7 @@ TOPIC_MAX_CHARS = 249
 """Kafka: org.apache.kafka.common.internals.Topic, MAX_NAME_LENGTH."""
 PG_NAME_MAX_BYTES = 63
 """PostgreSQL: NAMEDATALEN - 1; longer identifiers are cut off silently by the server."""
+PRIMARY_KEY_SUFFIX = "_pkey"
 
 _PG_SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-")
@@ -100,8 +101,8 @@ def fold(name: str, *, preserve: bool = False) -> str:
 def target_names(names: Iterable[str], *, preserve: bool = False, what: str = "column") -> Mapping[str, str]:
     """Map source identifiers to target identifiers.
 
-    Empty names and PostgreSQL's system columns are renamed with a visible suffix; names over 63 bytes are cut and
-    given a digest; two names that come out equal are refused.
+    Empty names, PostgreSQL's system columns and tables that are called like the primary key of another are renamed with
+    a visible suffix; names over 63 bytes are cut and given a digest; two names that come out equal are refused.
 
     Raises: Refusal(NAME_COLLISION).
     """
@@ -112,6 +113,9 @@ def target_names(names: Iterable[str], *, preserve: bool = False, what: str = "c
         if target == "":
             target = "_empty"
         if what == "column" and target in _PG_SYSTEM_COLUMNS:
+            target = f"{target}_"
+        if what == "table" and target.endswith(PRIMARY_KEY_SUFFIX):
+            # An index and a table share one name space: the key of t is called t_pkey.
             target = f"{target}_"
         if what == "schema" and target.startswith("pg_"):
             target = f"s_{target}"
