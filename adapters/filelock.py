@@ -10,14 +10,23 @@ from schemas.errors import Code, Refusal
 
 
 class FileLock:
-    """Held from `take` until `release` or the end of the process."""
+    """Held from `take` until `release` or the end of the process.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        code: of the refusal.
+        what: what another process already does, for its text.
+    """
+
+    def __init__(
+        self, path: Path, *, code: Code = Code.CAPTURE_LOCKED, what: str = "another capture already tails this database"
+    ) -> None:
         self._path = path
+        self._code = code
+        self._what = what
         self._descriptor: int | None = None
 
-    def take(self, *, source: str) -> None:
-        """Raises Refusal(CAPTURE_LOCKED) naming the pid that holds it."""
+    def take(self, *, source: str | None = None) -> None:
+        """Raises Refusal(code) naming the pid that holds it."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -25,8 +34,8 @@ class FileLock:
             holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
             raise Refusal(
-                Code.CAPTURE_LOCKED,
-                f"another capture already tails this database (pid {holder})",
+                self._code,
+                f"{self._what} (pid {holder})",
                 source=source,
                 hint=f"stop process {holder} first",
             ) from None

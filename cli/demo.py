@@ -23,6 +23,7 @@ from cli.planning import plan_document
 from cli.render import lag_line, status_panel
 from cli.up import _backup, _children, _embedded, _install, _prepare_target, settled
 from cli.wiring import open_target, telemetry
+from embedded.postgres import discard
 from examples.legal_cases.build import LEDGER_TOTAL, build
 from examples.legal_cases.writer import start as start_writers
 from ops.config import Config, load, sample
@@ -97,6 +98,7 @@ def _fresh(folder: Path) -> None:
     if folder.exists():
         if not marker.exists() and any(folder.iterdir()):
             raise Refusal(Code.USAGE, f"{folder} is not a demo folder", hint="choose another with --folder")
+        discard(folder / ".tailrace" / "postgres")
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     marker.touch()

@@ -25,7 +25,7 @@ from cli.checks import run_checks
 from cli.look import Looker
 from cli.options import as_json, config_of, emit
 from cli.render import lag_line, status_panel
-from cli.wiring import TARGET_URL_FILE, open_source, open_target, telemetry
+from cli.wiring import TARGET_URL_FILE, open_source, open_target, telemetry, up_lock
 from embedded.postgres import EmbeddedPostgres
 from ops.config import Config
 from ops.retry import call_with_retries
@@ -70,8 +70,13 @@ def up_command(
     """
     config = config_of(ctx)
     events = telemetry(config, "up", terminal=False)
-    server = _embedded(config) if embedded else None
+    lock = up_lock(config)
+    if embedded or not dry_run:
+        lock.take()
+    server = None
     try:
+        if embedded:
+            server = _embedded(config)
         _refuse_bad(config)
         if dry_run:
             _say_plan(config, backup=not no_backup, json_output=json_output)
@@ -92,13 +97,13 @@ def up_command(
         if server is not None:
             server.stop()
             (config.path(config.run_folder) / TARGET_URL_FILE).unlink(missing_ok=True)
+        lock.release()
 
 
 def _embedded(config: Config) -> EmbeddedPostgres:
     if config.target_database_url:
         raise Refusal(Code.USAGE, "--embedded and target_database_url exclude each other", hint="leave one of them out")
     folder = config.path(config.run_folder)
-    folder.mkdir(parents=True, exist_ok=True)
     server = EmbeddedPostgres(folder / "postgres")
     url = server.start()
     path = folder / TARGET_URL_FILE

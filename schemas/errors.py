@@ -32,6 +32,7 @@ class Code(StrEnum):
     LOG_LIMIT = "log-limit"
     NOT_INSTALLED = "not-installed"
     CAPTURE_LOCKED = "capture-locked"
+    UP_RUNNING = "up-running"
     FORMAT_NEWER = "format-newer"
     TABLE_UNSUPPORTED = "table-unsupported"
     CHECK_REFUSED = "check-refused"
