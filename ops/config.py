@@ -16,7 +16,8 @@ from typing import Any
 
 import msgspec
 
-from schemas.errors import Code, ConfigError
+from schemas.errors import Code, ConfigError, Refusal
+from schemas.names import target_names
 
 MIB = 1024 * 1024
 
@@ -151,8 +152,30 @@ def parse(document: dict[str, Any], *, folder: Path, name: str) -> Config:
             )
     if not config.source_databases:
         raise ConfigError(Code.CONFIG_INVALID, f"{name}: [source_databases] is empty", hint='add: name = "file.db"')
+    _refuse_shared(config, name)
     _refuse_numbers(config, name)
     return config
+
+
+def _refuse_shared(config: Config, name: str) -> None:
+    """Two sources are two files and, unless the configuration says so itself, two schemas."""
+    files: dict[str, str] = {}
+    for source in config.source_databases:
+        path = os.path.realpath(config.source_path(source))
+        if path in files:
+            raise ConfigError(
+                Code.CONFIG_INVALID,
+                f"{name}: sources {files[path]!r} and {source!r} are one file, {path}",
+                hint="one name a file: leave one of them out",
+            )
+        files[path] = source
+    own = [source for source in config.source_databases if source not in config.target_schemas]
+    try:
+        target_names(own, preserve=config.identifiers == "preserve", what="schema")
+    except Refusal as refusal:
+        raise ConfigError(
+            Code.CONFIG_INVALID, f"{name}: {refusal.message}", hint="give one of them a name in [target_schemas]"
+        ) from refusal
 
 
 def _refuse_numbers(config: Config, name: str) -> None:

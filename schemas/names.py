@@ -18,6 +18,7 @@ PG_NAME_MAX_BYTES = 63
 PRIMARY_KEY_SUFFIX = "_pkey"
 
 _PG_SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
+_TAKEN_SCHEMAS = frozenset({"tailrace", "information_schema"})
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-")
 _AVRO_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 
@@ -117,7 +118,7 @@ def target_names(names: Iterable[str], *, preserve: bool = False, what: str = "c
         if what == "table" and target.endswith(PRIMARY_KEY_SUFFIX):
             # An index and a table share one name space: the key of t is called t_pkey.
             target = f"{target}_"
-        if what == "schema" and target.startswith("pg_"):
+        if what == "schema" and (target.startswith("pg_") or target in _TAKEN_SCHEMAS):
             target = f"s_{target}"
         target = short(target)
         if target in taken:

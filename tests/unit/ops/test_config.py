@@ -1,0 +1,37 @@
+"""What a configuration must not say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ops.config import parse
+from schemas.errors import Code, ConfigError
+from schemas.names import target_names
+
+
+def _refused(folder: Path, **document: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(document, folder=folder, name="tailrace.toml")
+    assert Code.CONFIG_INVALID == caught.value.code
+    return caught.value.message
+
+
+def test_two_names_of_one_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.db").touch()
+    (tmp_path / "b.db").symlink_to("a.db")
+    assert "'x' and 'y' are one file" in _refused(tmp_path, source_databases={"x": "a.db", "y": "b.db"})
+
+
+def test_two_sources_that_would_share_a_schema_are_refused(tmp_path: Path) -> None:
+    sources = {"Cases": "a.db", "cases": "b.db"}
+    assert "both become 'cases'" in _refused(tmp_path, source_databases=sources)
+    shared = {"Cases": "legal", "cases": "legal"}
+    parse({"source_databases": sources, "target_schemas": shared}, folder=tmp_path, name="tailrace.toml")
+    parse({"source_databases": sources, "identifiers": "preserve"}, folder=tmp_path, name="tailrace.toml")
+
+
+def test_no_source_gets_the_schema_of_our_own_tables() -> None:
+    names = target_names(["tailrace", "pg_catalog", "information_schema", "public"], what="schema")
+    assert ["s_tailrace", "s_pg_catalog", "s_information_schema", "public"] == list(names.values())
