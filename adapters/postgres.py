@@ -223,7 +223,8 @@ def translate(error: psycopg.Error) -> TailraceError:
         return Failed(
             Code.TARGET_PERMISSION, text, table=table, hint="tailrace plan --grants prints what the roles need"
         )
-    return Failed(Code.TARGET_REFUSED, f"{text} [{error.sqlstate}]", table=table, hint="tailrace check")
+    hint = "exclude_tables leaves it behind" if isinstance(error, errors.TooManyColumns) else "tailrace check"
+    return Failed(Code.TARGET_REFUSED, f"{text} [{error.sqlstate}]", table=table, hint=hint)
 
 
 def _first_line(error: psycopg.Error) -> str:

@@ -9,7 +9,7 @@ from ops.points import reach
 from schemas.bookkeeping import statements as bookkeeping
 from schemas.change import TableState
 from schemas.ddl import full_name, indexes, not_nulls
-from schemas.errors import Failed, Superseded
+from schemas.errors import Failed, Superseded, TailraceError
 from schemas.model import Database, Table
 from schemas.names import quote
 from schemas.plan import TablePlan
@@ -51,6 +51,7 @@ class SnapshotTail:
         self._max_wal_bytes = max_wal_bytes
         self._wal_at_ms = 0
         self._backing_off = False
+        self._failures: dict[str, int] = {}
 
     def step(self) -> bool:
         now_ms = self._clock.now_ms()
@@ -64,9 +65,10 @@ class SnapshotTail:
             self._looked_at_ms = now_ms
             self._database = None
             return False
-        # A copy that runs goes on before another begins; finalising waits for no copy of another table.
+        # A copy that runs goes on before another begins; finalising waits for no copy of another table. What failed
+        # comes after what did not: a table that cannot be made must not keep all others waiting.
         order = {TableState.COPYING: 0, TableState.CAUGHT_UP: 1, TableState.REQUESTED: 2}
-        work = min(pending, key=lambda one: order[one.state])
+        work = min(pending, key=lambda one: (self._failures.get(one.table, 0), order[one.state]))
         if work.state is TableState.COPYING and self._rests(now_ms):
             self._looked_at_ms = now_ms
             return False
@@ -74,6 +76,11 @@ class SnapshotTail:
             self._advance(work)
         except Superseded as lost:
             self._say("snapshot.superseded", str(lost))
+        except TailraceError as error:
+            self._failures[work.table] = self._failures.get(work.table, 0) + 1
+            error.table = work.table
+            raise
+        self._failures.pop(work.table, None)
         return True
 
     def _rests(self, now_ms: int) -> bool:

@@ -212,3 +212,26 @@ def test_a_copy_brings_what_the_stream_left_behind(small: list[Small], tmp_path:
     world.settle()
     assert 0 == world.progress().tables["t"].quarantined
     assert world.verification.run().clean
+
+
+def test_a_table_that_cannot_be_made_keeps_no_other_waiting(
+    small: list[Small], tmp_path: Path, database_url: str
+) -> None:
+    """PostgreSQL has no table of 1,700 columns; the one that comes first in every order is such a table."""
+    wide = ", ".join(f"c{number}" for number in range(1700))
+    ddl = (f"CREATE TABLE a(id INTEGER PRIMARY KEY, {wide})", "CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    world = Small(tmp_path, database_url, *ddl)
+    small.append(world)
+    world.app.run("INSERT INTO t VALUES (1)")
+    refused = set()
+    for _ in range(60):
+        world.capture.step()
+        world.sink.step()
+        try:
+            world.copy.step()
+        except TailraceError as error:
+            refused.add((error.table, error.hint))
+    tables = world.progress().tables
+    assert (TableState.FOLLOWING, TableState.REQUESTED) == (tables["t"].state, tables["a"].state)
+    assert {("a", "exclude_tables leaves it behind")} == refused
+    assert [(1,)] == world.rows("SELECT id FROM s.t")
