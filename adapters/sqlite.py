@@ -19,6 +19,7 @@ from typing import Any
 
 from schemas.errors import Code, Failed, TailraceError, Transient
 from schemas.model import BadText, Value
+from schemas.names import quote
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -180,10 +181,27 @@ class SqliteDatabase:
         (test_a_whole_file_is_not_called_damaged): what it finds, integrity_check must find too.
         """
         for pragma in ("integrity_check",) if deep else ("quick_check", "integrity_check"):
-            found = [str(line) for (line,) in self.rows(f"PRAGMA {pragma}({at_most})")]
-            if found == ["ok"]:
+            found = self._checked(pragma, at_most)
+            if not found:
                 return []
         return found
+
+    def _checked(self, pragma: str, at_most: int) -> list[str]:
+        """Where a collation or a function that only the application has stops the check of the file, what can be
+        checked without it is checked table by table."""
+        try:
+            return [str(line) for (line,) in self.rows(f"PRAGMA {pragma}({at_most})") if line != "ok"]
+        except Failed as error:
+            if error.code is not Code.SOURCE_IO:
+                raise
+        found: list[str] = []
+        for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'"):
+            try:
+                found += [str(line) for (line,) in self.rows(f"PRAGMA {pragma}({quote(name)})") if line != "ok"]
+            except Failed as error:
+                if error.code is not Code.SOURCE_IO:
+                    raise
+        return found[:at_most]
 
     def free_bytes(self) -> int:
         """Free space on the disk that holds the file."""

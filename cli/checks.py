@@ -49,7 +49,7 @@ def source_checks(config: Config, *, deep: bool = False) -> list[CheckResult]:
             results.append(CheckResult(f"{name} opens", "refused", error.message, error.hint))
             continue
         try:
-            results += _source(name, db, deep=deep)
+            results += _source(config, name, db, deep=deep)
         except TailraceError as error:
             results.append(CheckResult(f"{name} reads", "refused", error.message, _why(db.path, error)))
         finally:
@@ -57,7 +57,7 @@ def source_checks(config: Config, *, deep: bool = False) -> list[CheckResult]:
     return results
 
 
-def _source(name: str, db: SqliteDatabase, *, deep: bool) -> list[CheckResult]:
+def _source(config: Config, name: str, db: SqliteDatabase, *, deep: bool) -> list[CheckResult]:
     results = [CheckResult(f"{name} opens", "ok", f"{db.path}, SQLite {db.version} here")]
     mode = db.rows("PRAGMA journal_mode")[0][0]
     if mode == "wal":
@@ -87,7 +87,7 @@ def _source(name: str, db: SqliteDatabase, *, deep: bool) -> list[CheckResult]:
             CheckResult(f"{name} synchronous", "refused", "OFF: a power loss corrupts the file", "use NORMAL")
         )
     results += _files(name, Path(db.path))
-    unreadable = _tables(name, db)
+    unreadable = _tables(config, name, db)
     # SQLite's own check stops at what it cannot compare, too: it would only hide the names.
     return results + (unreadable or _integrity(name, db, deep=deep))
 
@@ -119,13 +119,16 @@ def _files(name: str, path: Path) -> list[CheckResult]:
     return [CheckResult(f"{name} owner", "ok", f"uid {owner}")]
 
 
-def _tables(name: str, db: SqliteDatabase) -> list[CheckResult]:
+def _tables(config: Config, name: str, db: SqliteDatabase) -> list[CheckResult]:
     """Reads one row of every table in the order of its key: a collation or a function that only the application
     registers fails here, and not in the middle of the copy."""
     results = []
     with db.read_view():
         for table in introspect(db).tables.values():
-            keys = ", ".join(map(quote, table.key.columns))
+            if not config.wants(table.name):
+                continue
+            declared = sorted((c for c in table.columns if c.pk_position), key=lambda c: c.pk_position)
+            keys = ", ".join(quote(column.name) for column in declared)
             order = f" ORDER BY {keys}" if keys else ""
             try:
                 db.rows(f"SELECT * FROM {quote(table.name)}{order} LIMIT 1")

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from itertools import pairwise
 
-from schemas.errors import Code, Refusal
+from schemas.errors import Code, Failed, Refusal
 from schemas.model import (
     OWN_PREFIX,
     Affinity,
@@ -161,7 +161,12 @@ def read_one(db: Sqlite, name: str, sql: str) -> Table:
             hint="exclude the table, or report its CREATE TABLE statement",
         )
     indexes = _indexes(db, name)
-    key = _decide_key(db, name, columns, indexes, without_rowid=without_rowid)
+    unreadable = _unreadable(db, name, columns)
+    key = (
+        TableKey(KeyKind.WHOLE_ROW, (), None, f"it cannot be read here: {unreadable}")
+        if unreadable
+        else _decide_key(db, name, columns, indexes, without_rowid=without_rowid)
+    )
     return Table(
         name=name,
         columns=columns,
@@ -174,6 +179,19 @@ def read_one(db: Sqlite, name: str, sql: str) -> Table:
         autoincrement=any(token.is_word("AUTOINCREMENT") for token in tokens(sql)),
         sql=sql,
     )
+
+
+def _unreadable(db: Sqlite, name: str, columns: Sequence[Column]) -> str:
+    """Why no statement can read this table; empty where it can be read. A collation or a function that only the
+    application registers fails when a statement is prepared (test_a_table_that_needs_the_application_is_refused)."""
+    declared = ", ".join(quote(c.name) for c in sorted(columns, key=lambda c: c.pk_position) if c.pk_position)
+    try:
+        db.rows(f"EXPLAIN SELECT * FROM {quote(name)}" + (f" ORDER BY {declared}" if declared else ""))
+    except Failed as error:
+        if error.code is not Code.SOURCE_IO:
+            raise
+        return str(error.__cause__ or error.message)
+    return ""
 
 
 def _options(sql: str) -> set[str]:

@@ -60,8 +60,8 @@ def profile_sql(table: Table) -> str:
             f"sum(typeof({c}) = 'blob')",
             f"sum(CASE typeof({c}) WHEN 'text' THEN instr({c}, char(0)) > 0 ELSE 0 END)",
             f"max(CASE WHEN typeof({c}) IN ('text', 'blob') THEN length(CAST({c} AS BLOB)) ELSE 0 END)",
-            f"min(CASE typeof({c}) WHEN 'integer' THEN {c} IN (0, 1) ELSE 1 END)",
-            f"max(CASE typeof({c}) WHEN 'real' THEN {c} IN (9e999, -9e999) ELSE 0 END)",
+            f"min(CASE typeof({c}) WHEN 'integer' THEN {c} COLLATE BINARY IN (0, 1) ELSE 1 END)",
+            f"max(CASE typeof({c}) WHEN 'real' THEN {c} COLLATE BINARY IN (9e999, -9e999) ELSE 0 END)",
         ]
     return f"SELECT {', '.join(parts)} FROM {quote(table.name)}"
 

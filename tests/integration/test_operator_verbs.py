@@ -119,6 +119,9 @@ def test_collations_and_functions_of_the_application_are_named(one: Path) -> Non
     assert {"app.words", "app.goods"} == set(names)
     assert "german" in names["app.words"]
     assert "price" in names["app.goods"]
+    config = one / "tailrace.toml"
+    config.write_text(config.read_text().replace("exclude_tables = []", 'exclude_tables = ["words", "goods"]'))
+    assert [] == _refused(one)
 
 
 def test_a_damaged_file_is_refused_without_asking_for_it(one: Path) -> None:

@@ -52,3 +52,20 @@ def test_a_null_in_a_key_that_forbids_it_is_found(tmp_path: Path) -> None:
         app.execute("UPDATE sqlite_schema SET sql = 'CREATE TABLE t (id INTEGER PRIMARY KEY, a NOT NULL)'")
         app.commit()
     assert ["NULL value in t.a"] == _damage(path)
+
+
+def test_what_needs_the_application_stops_no_check_of_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as app:
+        app.create_collation("german", lambda a, b: (a > b) - (a < b))
+        app.execute("CREATE TABLE k (k TEXT COLLATE german PRIMARY KEY)")
+        app.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, a)")
+        app.execute("INSERT INTO t VALUES (1, NULL)")
+        app.commit()
+        assert [] == _damage(path)
+        app.execute("PRAGMA writable_schema = ON")
+        app.execute(
+            "UPDATE sqlite_schema SET sql = 'CREATE TABLE t (id INTEGER PRIMARY KEY, a NOT NULL)' WHERE name = 't'"
+        )
+        app.commit()
+    assert ["NULL value in t.a"] == _damage(path)

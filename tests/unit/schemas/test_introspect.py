@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from adapters.sqlite import SqliteDatabase
 from schemas.errors import Code, Refusal
 from schemas.introspect import affinity_of, fingerprint, introspect, require_table
 from schemas.model import Affinity, Database, ForeignKey, KeyKind, Table
+from schemas.profile import profile_table
 
 
 @pytest.fixture
@@ -263,3 +266,19 @@ def test_the_text_is_read_as_the_grammar_reads_it() -> None:
             collations, checks = grammar_opinion(table.sql)
             assert checks == len(table.checks), name
             assert collations == {column.name: column.collation for column in table.columns}, name
+
+
+def test_a_table_that_needs_the_application_is_refused_and_no_other(tmp_path: Path) -> None:
+    """A key in a collation that only the application registers cannot even be looked up from here."""
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as app:
+        app.create_collation("german", lambda a, b: (a > b) - (a < b))
+        app.execute("CREATE TABLE k (k TEXT COLLATE german PRIMARY KEY)")
+        app.execute("CREATE TABLE v (id INTEGER PRIMARY KEY, v TEXT COLLATE german)")
+        app.execute("INSERT INTO v VALUES (1, 'x'), (2, 3)")
+        app.commit()
+    with closing(SqliteDatabase(path, read_only=True)) as reader, reader.read_view():
+        tables = introspect(reader).tables
+        assert (KeyKind.WHOLE_ROW, KeyKind.ROWID_ALIAS) == (tables["k"].key.kind, tables["v"].key.kind)
+        assert "no such collation sequence: german" in tables["k"].key.reason
+        assert 2 == profile_table(reader, tables["v"]).columns["v"].texts
