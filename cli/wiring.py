@@ -31,6 +31,7 @@ from snapshot.tail import SnapshotTail
 
 Say = Callable[[str, str], None]
 TARGET_URL_FILE = "embedded-target"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OPEN_S = 10.0
 
 
@@ -54,6 +55,13 @@ def _kafka(config: Config) -> Transport:
     servers = config.transport.bootstrap_servers
     if not servers:
         raise ConfigError(Code.CONFIG_INVALID, "transport.bootstrap_servers is empty", hint='set it: "host:9092"')
+    for server in servers.split(","):
+        if server.strip().rpartition(":")[0].strip("[]") not in LOOPBACK:
+            raise ConfigError(
+                Code.CONFIG_INVALID,
+                f"transport.bootstrap_servers names {server.strip()}: records would travel there in plain text",
+                hint="a broker on 127.0.0.1; secured connections are not part of this version",
+            )
     return call_with_retries(lambda: KafkaTransport(servers), for_s=OPEN_S)
 
 
