@@ -30,7 +30,8 @@ def verify_source(config: Config, name: str, *, tables: Sequence[str] = (), shar
         if not prepared(target):
             raise Refusal(Code.TARGET_UNPREPARED, "nothing was copied yet", source=name, hint="tailrace up")
         with db.read_view():
-            expected = [table.name for table in metas.read(db).tables.values()]
+            installed = {table.name for table in metas.read(db).tables.values()}
+            expected = [*installed, *(table for table in introspect(db).tables if config.wants(table))]
         source = SqliteSource(db, name)
         return Verification(source, source, target, SystemClock(), expected=expected, share=share).run(tables)
     finally:

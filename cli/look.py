@@ -8,12 +8,15 @@ from typing import Any
 
 from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
+from capture import meta as metas
 from capture.sqlite_triggers import LOG, META
 from cli.status import SourceFigures, SourceStatus, TargetFigures, source_status, whole_status
 from cli.wiring import open_target
 from ops.clock import SystemClock
 from ops.config import Config
 from schemas.errors import TailraceError
+from schemas.introspect import introspect
+from schemas.model import KeyKind
 from sink.progress import prepared, read_progress
 
 
@@ -26,6 +29,7 @@ class Looker:
         self._files: dict[str, SqliteDatabase] = {}
         self._target: Postgres | None = None
         self._clock = SystemClock()
+        self._tables: dict[str, tuple[int, dict[str, str]]] = {}
 
     def look(self) -> dict[str, Any]:
         statuses = [self._one(name) for name in self._names]
@@ -50,6 +54,7 @@ class Looker:
                 pruned = int(db.rows(f"SELECT value FROM {META} WHERE key = 'pruned_to'")[0][0])
                 oldest = db.rows(f"SELECT ts FROM {LOG} WHERE seq > ? ORDER BY seq LIMIT 1", (applied,))
                 page = db.rows("PRAGMA page_size")[0][0]
+                left_behind = self._left_behind(name, db)
             rows = 0 if head is None else head - first + 1
             wal = f"{db.path}-wal"
             return SourceFigures(
@@ -61,9 +66,26 @@ class Looker:
                 log_bytes=max(page, rows * 32) if rows else 0,
                 wal_bytes=os.stat(wal).st_size if os.path.exists(wal) else 0,  # noqa: PTH110, PTH116
                 installed=True,
+                left_behind=left_behind,
             )
         except TailraceError as error:
             return SourceFigures(error=str(error.message))
+
+    def _left_behind(self, name: str, db: SqliteDatabase) -> dict[str, str]:
+        """Looked up again when the schema moves: installing and rebuilding move it, too."""
+        version = db.schema_version()
+        known = self._tables.get(name)
+        if known is None or known[0] != version:
+            installed = {table.name for table in metas.read(db).tables.values()}
+            known = self._tables[name] = (
+                version,
+                {
+                    table.name: table.key.reason if table.key.kind is KeyKind.WHOLE_ROW else "not replicated yet"
+                    for table in introspect(db).tables.values()
+                    if self._config.wants(table.name) and table.name not in installed
+                },
+            )
+        return known[1]
 
     def _target_figures(self, name: str) -> TargetFigures:
         try:

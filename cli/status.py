@@ -28,6 +28,8 @@ class SourceFigures:
     log_bytes: int | None = None
     wal_bytes: int | None = None
     installed: bool | None = None
+    left_behind: Mapping[str, str] = field(default_factory=dict)
+    """Tables that nobody excluded and that are not replicated -> why."""
     error: str = ""
 
 
@@ -162,6 +164,8 @@ def _reasons(name: str, source: SourceFigures, target: TargetFigures, lag_change
         reasons.append(f"{name}: the source cannot be read ({source.error})")
     elif source.installed is False:
         reasons.append(f"{name}: not installed")
+    for table, why in source.left_behind.items():
+        reasons.append(f"{name}: table {table} stays behind ({why}); exclude_tables says that this is meant")
     if target.error:
         reasons.append(f"{name}: the target cannot be read ({target.error})")
     elif target.progress is None:

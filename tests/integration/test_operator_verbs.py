@@ -166,3 +166,24 @@ def test_a_quarantined_row_is_shown_by_its_key(pipeline: Pipeline) -> None:
     assert 3 == pipeline.run("quarantine", "waive", "cases", "documents", "--reason", "again").returncode
     assert 4 == pipeline.run("verify").returncode
     assert 3 == pipeline.run("quarantine", "show", "documents", "0").returncode
+
+
+def test_a_table_that_stays_behind_blocks_until_it_is_excluded(pipeline: Pipeline) -> None:
+    """Its rows would be gone after the switch: neither `status` nor `verify` may call this complete."""
+    with closing(sqlite3.connect(pipeline.folder / "cases.db", isolation_level=None)) as app:
+        app.execute("CREATE TABLE shadow(rowid, oid, _rowid_)")
+        app.execute("INSERT INTO shadow VALUES (1, 2, 3)")
+    pipeline.install()
+    pipeline.start()
+    pipeline.settle()
+    verified = pipeline.run("verify", "--source", "cases")
+    assert 4 == verified.returncode
+    assert "shadow: 0 rows compared" in verified.stdout
+    assert "stays behind: no declared key" in verified.stdout
+    status = json.loads(pipeline.run("status", "--json").stdout)
+    assert not status["can_cutover"]
+    assert any("table shadow stays behind" in reason for reason in status["blocking_reasons"])
+    text = pipeline.config_path.read_text()
+    pipeline.config_path.write_text(text.replace("exclude_tables = []", 'exclude_tables = ["shadow"]'))
+    assert 0 == pipeline.run("verify").returncode
+    assert json.loads(pipeline.run("status", "--json").stdout)["can_cutover"]
