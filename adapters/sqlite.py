@@ -165,12 +165,14 @@ class SqliteDatabase:
         finally:
             os.close(descriptor)
 
-    def wal_backlog_bytes(self, *, above_bytes: int) -> int:
+    def wal_backlog_bytes(self, *, above_bytes: int) -> int | None:
         wal = Path(self._path + "-wal")
         if not wal.exists() or wal.stat().st_size <= above_bytes:
             return 0
         # PASSIVE waits for nobody and makes nobody wait; the file keeps its length, so that its size alone says nothing.
         _, frames, written = self.rows("PRAGMA wal_checkpoint(PASSIVE)")[0]
+        if frames < 0:
+            return None  # another connection holds the checkpoint lock at this moment: nothing was looked at
         page_bytes: int = self.rows("PRAGMA page_size")[0][0]
         return max(0, int(frames) - int(written)) * page_bytes
 

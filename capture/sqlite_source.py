@@ -141,7 +141,7 @@ class SqliteSource:
     def make_durable(self) -> None:
         self._db.sync_wal()
 
-    def backlog_bytes(self, *, above_bytes: int) -> int:
+    def backlog_bytes(self, *, above_bytes: int) -> int | None:
         return self._db.wal_backlog_bytes(above_bytes=above_bytes)
 
     def changed(self) -> bool:

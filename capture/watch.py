@@ -72,7 +72,7 @@ class LogWatch:
         """Said once when it begins and once when it is over."""
         limit = self._limits.max_wal_bytes
         backlog = self._source.backlog_bytes(above_bytes=limit)
-        if (backlog > limit) == self._wal_grown:
+        if backlog is None or (backlog > limit) == self._wal_grown:
             return
         self._wal_grown = not self._wal_grown
         if self._wal_grown:

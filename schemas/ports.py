@@ -69,9 +69,9 @@ class Sqlite(Protocol):
         """Close and open again, so that a file restored under us is seen as it is now."""
         ...
 
-    def wal_backlog_bytes(self, *, above_bytes: int) -> int:
+    def wal_backlog_bytes(self, *, above_bytes: int) -> int | None:
         """Bytes of the `-wal` that cannot be written back into the database, after trying; 0 while the file is no larger
-        than `above_bytes`."""
+        than `above_bytes`, None where another connection tries at this moment."""
         ...
 
     def free_bytes(self) -> int:
@@ -105,8 +105,9 @@ class SourceView(Protocol):
 class Source(Protocol):
     """The side that is captured. Direction-neutral: SQLite and PostgreSQL implement it."""
 
-    def backlog_bytes(self, *, above_bytes: int) -> int:
-        """What readers that stay long keep the engine from recycling; 0 while its log is no larger than `above_bytes`."""
+    def backlog_bytes(self, *, above_bytes: int) -> int | None:
+        """What readers that stay long keep the engine from recycling; 0 while its log is no larger than `above_bytes`,
+        None where it could not be looked at."""
         ...
 
     @property

@@ -88,7 +88,8 @@ class SnapshotTail:
         if now_ms - self._wal_at_ms < (BACK_OFF_MS if self._backing_off else WAL_LOOK_MS):
             return self._backing_off
         self._wal_at_ms = now_ms
-        grown = self._source.backlog_bytes(above_bytes=self._max_wal_bytes) > self._max_wal_bytes
+        backlog = self._source.backlog_bytes(above_bytes=self._max_wal_bytes)
+        grown = self._backing_off if backlog is None else backlog > self._max_wal_bytes
         if grown != self._backing_off:
             self._backing_off = grown
             word = "backs off: the -wal of the source grows" if grown else "goes on at full speed"
