@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from schemas.errors import Code, Refusal
@@ -25,12 +26,10 @@ class FileLock:
         self._what = what
         self._descriptor: int | None = None
 
-    def take(self, *, source: str | None = None) -> None:
-        """Raises Refusal(code) naming the pid that holds it."""
+    def take(self, *, source: str | None = None, wait_s: float = 0.0) -> None:
+        """Raises Refusal(code) naming the pid that still holds it after `wait_s`."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(descriptor, time.monotonic() + wait_s):
             holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
             raise Refusal(
@@ -38,7 +37,7 @@ class FileLock:
                 f"{self._what} (pid {holder})",
                 source=source,
                 hint=f"stop process {holder} first",
-            ) from None
+            )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
@@ -50,3 +49,14 @@ class FileLock:
                 self._path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _locked(descriptor: int, deadline_s: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                return False
+            time.sleep(0.05)

@@ -26,8 +26,11 @@ from cli.wiring import (
 from ops.clock import SystemClock
 from ops.config import Config
 from ops.loop import Loop, Stepper
-from ops.supervise import parent_alive
+from ops.supervise import parent_alive, supervised
 from schemas.ports import Registry, Transport
+
+ORPHAN_S = 20.0
+"""Under a supervisor: a capture of a killed one, not started by anybody now, sees within this that it is alone."""
 
 Made = list[tuple[str, Stepper]]
 Make = Callable[[Transport, Registry, Say], Made]
@@ -40,7 +43,7 @@ def _run(config: Config, process: str, names: list[str], make: Make, *, quiet: b
         with ExitStack() as held:
             for name in names if locked else ():
                 lock = capture_lock(config, name)
-                lock.take(source=name)
+                lock.take(source=name, wait_s=ORPHAN_S if supervised() else 0.0)
                 held.callback(lock.release)
             transport = open_transport(config)
             held.callback(transport.close)

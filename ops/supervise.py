@@ -94,6 +94,11 @@ class Supervisor:
             os.close(descriptor)
 
 
+def supervised() -> bool:
+    """Was this process started by a supervisor?"""
+    return PARENT_FD in os.environ
+
+
 def parent_alive() -> bool:
     """In a child: does the supervisor that started us still hold its end of the pipe? True without a supervisor."""
     descriptor = os.environ.get(PARENT_FD)
@@ -103,4 +108,4 @@ def parent_alive() -> bool:
     return not readable
 
 
-__all__ = ["Child", "Supervisor", "parent_alive"]
+__all__ = ["Child", "Supervisor", "parent_alive", "supervised"]
