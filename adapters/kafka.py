@@ -104,12 +104,11 @@ class KafkaTransport:
             names = [name for name in self._admin.list_topics() if name.startswith(prefix)]
             return self._described(names) if names else {}
 
-    def topic_id(self, topic: str) -> str:
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        names = list(topics)
         with self._translated():
-            (found,) = self._admin.describe_topics([topic])
-        if found["error_code"]:
-            raise missing(topic)
-        return str(found["topic_id"])
+            found = self._admin.describe_topics(names) if names else []
+        return {one["name"]: str(one["topic_id"]) for one in found if not one["error_code"]}
 
     def _topic(self, name: str) -> TopicSettings:
         """Partitions and the limit of a message, as the broker has them."""

@@ -99,12 +99,11 @@ class LocalLog:
             found = self._db.execute("SELECT name, partitions FROM topics").fetchall()
         return {name: count for name, count in found if name.startswith(prefix)}
 
-    def topic_id(self, topic: str) -> str:
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        names = set(topics)
         with self._translated():
-            found = self._db.execute("SELECT uuid FROM topics WHERE name = ?", (topic,)).fetchone()
-        if found is None:
-            raise _missing(topic)
-        return str(found[0])
+            found = self._db.execute("SELECT name, uuid FROM topics").fetchall()
+        return {name: uuid for name, uuid in found if name in names}
 
     def send(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
         for message in messages:

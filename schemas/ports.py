@@ -146,8 +146,9 @@ class Transport(Protocol):
         """Existing topics whose name starts with `prefix`, with their partition counts."""
         ...
 
-    def topic_id(self, topic: str) -> str:
-        """Changes when a topic is deleted and created again."""
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """The id of each of these topics that exists. It changes when a topic is deleted and created again, and never
+        comes back: an id that is the same at two moments was the same all the time between."""
         ...
 
     def send(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
@@ -188,7 +189,7 @@ class Transport(Protocol):
 TRANSPORT_CALLS = (
     "create_topics",
     "topics",
-    "topic_id",
+    "topic_ids",
     "send",
     "ends",
     "begins",

@@ -97,9 +97,10 @@ def test_a_missing_topic_is_named(transport: Transport) -> None:
 
 
 def test_create_is_idempotent_and_never_changes_the_partition_count(transport: Transport) -> None:
-    before = transport.topic_id("t")
+    before = transport.topic_ids(["t", "nosuch"])
+    assert {"t"} == set(before)
     transport.create_topics({"t": TopicSettings(partitions=1)})
-    assert before == transport.topic_id("t")
+    assert before == transport.topic_ids(["t"])
     with pytest.raises(Refusal):
         transport.create_topics({"t": TopicSettings(partitions=2)})
     assert dict(transport.topics("t")) == {"t": 1}

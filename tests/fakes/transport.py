@@ -16,11 +16,14 @@ class FakeTransport:
     def __init__(self) -> None:
         self.now_ms = 1_000
         self._settings: dict[str, TopicSettings] = {}
+        self._made: dict[str, int] = {}
         self._messages: dict[TopicPartition, list[Stored]] = {}
         self._groups: dict[str, dict[TopicPartition, int]] = {}
 
     def create_topics(self, topics: Mapping[str, TopicSettings]) -> None:
         for name, settings in topics.items():
+            if name not in self._settings:
+                self._made[name] = self._made.get(name, 0) + 1
             known = self._settings.setdefault(name, settings)
             if known.partitions != settings.partitions:
                 raise Refusal(
@@ -32,8 +35,13 @@ class FakeTransport:
     def topics(self, prefix: str) -> dict[str, int]:
         return {name: one.partitions for name, one in self._settings.items() if name.startswith(prefix)}
 
-    def topic_id(self, topic: str) -> str:
-        return f"id-{list(self._settings).index(self._known(topic))}"
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        return {name: f"{name} {self._made[name]}" for name in topics if name in self._settings}
+
+    def delete(self, topic: str) -> None:
+        """As a hand with a broker's own tools would."""
+        for part in range(self._settings.pop(topic).partitions):
+            del self._messages[TopicPartition(topic, part)]
 
     def send(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
         for message in messages:
