@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from capture.sqlite_triggers import META
 from schemas.errors import Code, Refusal
-from schemas.model import Table
+from schemas.model import Database, KeyKind, Table, TableKey
 from schemas.ports import Sqlite
 
 FORMAT = 1
@@ -68,6 +68,19 @@ def keys_agree(meta: Meta, tables: Mapping[str, Table]) -> bool:
         and (one.key_kind, one.key_columns) == (tables[one.name].key.kind, tables[one.name].key_columns)
         for one in meta.tables.values()
     )
+
+
+def as_logged(meta: Meta, database: Database) -> Database:
+    """The tables with the keys that the triggers log. A declared key whose NULLs went away identifies rows again, but until
+    the triggers are made anew everything else (copy, verification, touch) must name rows as they do
+    (test_a_null_that_went_away_again)."""
+    by_rowid = {one.name for one in meta.tables.values() if one.key_kind == KeyKind.ROWID}
+    tables = dict(database.tables)
+    for name, table in database.tables.items():
+        if name in by_rowid and table.key.kind is KeyKind.DECLARED and table.key.rowid_name is not None:
+            key = TableKey(KeyKind.ROWID, (), table.key.rowid_name, "the declared key held NULLs")
+            tables[name] = replace(table, key=key)
+    return replace(database, tables=tables)
 
 
 def exists(db: Sqlite) -> bool:

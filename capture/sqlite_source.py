@@ -12,6 +12,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from capture.limits import ENTRY_BYTES
+from capture.meta import as_logged, exists
+from capture.meta import read as read_meta
 from capture.sqlite_triggers import LOG, META, key_expressions
 from schemas.change import Entry, Position
 from schemas.introspect import introspect
@@ -152,7 +154,8 @@ class SqliteSource:
 
     def database(self) -> Database:
         with self._db.read_view():
-            return introspect(self._db)
+            found = introspect(self._db)
+            return as_logged(read_meta(self._db), found) if exists(self._db) else found
 
     def range(self, table: Table, after: Key | None, *, limit_rows: int, upto: Key | None = None) -> Sequence[Row]:
         """In the caller's view if one is open, else each call sees its own."""

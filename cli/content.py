@@ -113,7 +113,7 @@ def touch_keys(config: Config, source: str, table: str, keys: Sequence[Key]) -> 
     try:
         with db.read_view():
             meta = metas.read(db)
-            one = introspect(db).tables[table]
+            one = metas.as_logged(meta, introspect(db)).tables[table]
         number = meta.number_of(table)
         if number is None:
             raise Refusal(Code.TABLE_UNSUPPORTED, "this table is not replicated", table=table, hint="tailrace plan")

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from adapters.sqlite import SqliteDatabase
+from capture.meta import as_logged
+from capture.meta import exists as installed
 from capture.meta import read as read_meta
 from capture.sqlite_source import SqliteView
 from capture.sqlite_triggers import LOG
@@ -63,7 +65,7 @@ def _find(config: Config, table: str, source: str | None) -> tuple[str, SqliteDa
     for name in [source] if source else list(config.source_databases):
         db = open_source(config, name)
         with db.read_view():
-            database = introspect(db)
+            database = as_logged(read_meta(db), introspect(db)) if installed(db) else introspect(db)
         if table in database.tables:
             found.append((name, db, database))
         else:

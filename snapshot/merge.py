@@ -22,9 +22,9 @@ class Merge:
 
 def merge(current: TablePlan, incoming: TablePlan, shadow: str) -> Merge:
     """Statements from the table as it is (`current`) and its shadow (`incoming`) to the merged table."""
-    target, fresh = full_name(current), f"{quote(current.target_schema)}.{quote(shadow)}"
     if current.target_key != incoming.target_key:
-        return _other_key(current, incoming, target, fresh)
+        return _other_key(current, incoming, shadow)
+    target, fresh = full_name(current), full_name(current, shadow)
     evolution = evolve(current, incoming, drop_missing=True)
     plan = evolution.plan
     shadow_plan = replace(incoming, target_table=shadow)
@@ -57,12 +57,15 @@ def _exact(alias: str, column: ColumnPlan) -> str:
     return f"float8send({name})" if column.pg_type == "double precision" else name
 
 
-def _other_key(current: TablePlan, incoming: TablePlan, target: str, fresh: str) -> Merge:
+def _other_key(current: TablePlan, incoming: TablePlan, shadow: str) -> Merge:
     """Another key identifies the rows now: all rows are replaced by ordinary DELETE and INSERT."""
+    target, fresh = full_name(current), full_name(current, shadow)
     constraint = quote(constraint_name(current.target_table, suffix="pkey"))
     emptied = replace(current, key=())
     evolution = evolve(emptied, replace(incoming, key=()), drop_missing=True)
-    plan = replace(evolution.plan, key=incoming.key)
+    # A column that came with the key is nullable only until the key is made.
+    kept = tuple(replace(c, not_null=True) if c.name in incoming.key else c for c in evolution.plan.columns)
+    plan = replace(evolution.plan, columns=kept, key=incoming.key)
     columns = ", ".join(quote(column.target) for column in plan.columns)
     relaxed = [
         f"ALTER TABLE {target} ALTER COLUMN {quote(column.target)} DROP NOT NULL"
@@ -76,7 +79,8 @@ def _other_key(current: TablePlan, incoming: TablePlan, target: str, fresh: str)
             f"ALTER TABLE {target} DROP CONSTRAINT IF EXISTS {constraint}",
             *evolution.statements,
             *relaxed,
-            *evolve(replace(incoming, target_table=fresh.split('"')[-2], key=()), replace(plan, key=())).statements,
+            # With its key: a column of a primary key cannot be made nullable (test_another_key_identifies_the_rows).
+            *evolve(replace(incoming, target_table=shadow), plan).statements,
             f"INSERT INTO {target} ({columns}) SELECT {columns} FROM {fresh}",
             primary_key(plan),
             f"DROP TABLE {fresh}",
