@@ -2,6 +2,8 @@
 
 Invariant: an id is never reused and needs no allocation: the append decides it. Two writers that register the same
 schema at once get two ids that both mean it.
+Trap: a stream that was written with another registry has ids of that one
+(test_another_registry_behind_the_same_stream_is_refused).
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import json
 
 from schemas.change import Message, TopicPartition
-from schemas.errors import Code, Failed
+from schemas.errors import Code, Failed, Refusal
 from schemas.ports import TopicSettings, Transport
 
 
@@ -47,7 +49,13 @@ class TopicRegistry:
             )
         return self._by_id[schema_id][1]
 
+    def latest(self, subject: str) -> str | None:
+        self._refresh()
+        ids = [schema_id for (name, _), schema_id in self._ids.items() if name == subject]
+        return self._by_id[max(ids)][1] if ids else None
+
     def known(self) -> dict[int, tuple[str, str]]:
+        """id -> (subject, schema) of everything that is there now, for `tailrace serve`."""
         self._refresh()
         return dict(self._by_id)
 
@@ -56,6 +64,12 @@ class TopicRegistry:
             fetched = self._transport.fetch({self._where: (self._next, None)})
             for message in fetched.messages:
                 document = json.loads(message.value or b"{}")
+                if "registry" in document:
+                    raise Refusal(
+                        Code.REGISTRY_OTHER,
+                        f"the schemas of this stream live in the registry {document['registry']}",
+                        hint="set registry.url to it, or begin a new stream with another transport.prefix",
+                    )
                 pair = (document["subject"], document["schema"])
                 self._by_id[message.offset + 1] = pair
                 self._ids.setdefault(pair, message.offset + 1)

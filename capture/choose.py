@@ -31,8 +31,8 @@ def choose_plan(
 ) -> TablePlan:
     """Inside the caller's view. A profile reads the whole table once, so an earlier plan of this shape is preferred."""
     subject = f"{topic_of(prefix, source, table.name)}-value"
-    earlier = [plan_of(schema) for _, (name, schema) in sorted(registry.known().items()) if name == subject]
-    last = earlier[-1] if earlier else None
+    newest = registry.latest(subject)
+    last = plan_of(newest) if newest is not None else None
     shape = tuple(table.row_columns)
     if last is not None and tuple(c.name for c in last.columns) == shape and last.key == table.key_columns:
         return last

@@ -10,6 +10,7 @@ import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from adapters.filelock import FileLock
 from adapters.locallog import LocalLog
@@ -20,12 +21,12 @@ from capture.limits import LogLimits
 from capture.sqlite_source import SqliteSource
 from capture.tail import CaptureSettings, CaptureTail
 from ops.clock import SystemClock
-from ops.config import Config
+from ops.config import Config, substitute
 from ops.retry import call_with_retries, with_retries
 from ops.telemetry import Telemetry
 from schemas.errors import Code, ConfigError
 from schemas.names import schema_topic, target_names
-from schemas.ports import TRANSPORT_CALLS, Registry, TopicSettings, Transport
+from schemas.ports import REGISTRY_CALLS, TRANSPORT_CALLS, Registry, TopicSettings, Transport
 from sink.tail import SinkSettings, SinkTail
 from snapshot.tail import SnapshotTail
 
@@ -66,9 +67,38 @@ def _kafka(config: Config) -> Transport:
 
 
 def open_registry(config: Config, transport: Transport) -> Registry:
-    return with_retries(
-        TopicRegistry(transport, schema_topic(config.transport.prefix)), ("register", "schema", "known")
+    """The registry that is configured: the schemas topic, or an HTTP one. Asks nothing yet."""
+    topic = schema_topic(config.transport.prefix)
+    if not config.registry.url:
+        return with_retries(TopicRegistry(transport, topic), REGISTRY_CALLS)
+    from adapters.registry_http import HttpRegistry
+
+    _refuse_plain_registry(config)
+    chosen = config.registry
+    registry = HttpRegistry(
+        chosen.url,
+        transport,
+        topic,
+        login=lambda: (substitute(chosen.username), substitute(chosen.password)),
+        ca_file=str(config.path(chosen.ca_file)) if chosen.ca_file else "",
     )
+    return with_retries(registry, REGISTRY_CALLS)
+
+
+def _refuse_plain_registry(config: Config) -> None:
+    url = urlsplit(config.registry.url)
+    if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query or url.fragment:
+        raise ConfigError(
+            Code.CONFIG_INVALID,
+            "registry.url is no plain http or https address",
+            hint='registry.url = "https://host:8081"; the user goes to registry.username and registry.password',
+        )
+    if url.scheme == "http" and url.hostname not in LOOPBACK and not config.registry.allow_plaintext:
+        raise ConfigError(
+            Code.CONFIG_INVALID,
+            f"registry.url names {url.hostname} by http: schemas and the password would travel there in plain text",
+            hint="use https, or set registry.allow_plaintext = true",
+        )
 
 
 def target_url(config: Config) -> str:

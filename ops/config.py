@@ -34,6 +34,18 @@ class TransportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_message_bytes: int = 16 * MIB
 
 
+class RegistryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[registry]: where Avro schemas live. Empty url: in the stream itself, topic `<prefix>.schemas`."""
+
+    url: str = ""
+    """Of Confluent's calls; Apicurio: http://host/apis/ccompat/v7."""
+    username: str = ""
+    password: str = ""
+    ca_file: str = ""
+    allow_plaintext: bool = False
+    """Let schemas and the password travel in plain text to another machine."""
+
+
 class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[limits]: what may grow, and what happens at the limit."""
 
@@ -65,6 +77,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_folder: str = "."
     run_folder: str = ".tailrace"
     transport: TransportConfig = TransportConfig()
+    registry: RegistryConfig = RegistryConfig()
     limits: LimitsConfig = LimitsConfig()
     folder: str = ""
     """Folder of the file this was read from; relative paths resolve against it."""
@@ -137,6 +150,7 @@ def parse(document: dict[str, Any], *, folder: Path, name: str) -> Config:
     """Check a parsed document."""
     _refuse_unknown(document, Config, name, "")
     _refuse_unknown(document.get("transport", {}), TransportConfig, name, "transport.")
+    _refuse_unknown(document.get("registry", {}), RegistryConfig, name, "registry.")
     _refuse_unknown(document.get("limits", {}), LimitsConfig, name, "limits.")
     try:
         config = msgspec.convert({**document, "folder": str(folder)}, Config)

@@ -48,6 +48,10 @@ class Code(StrEnum):
     TOPIC_MISMATCH = "topic-mismatch"
     RECORD_TOO_LARGE = "record-too-large"
     SCHEMA_UNKNOWN = "schema-unknown"
+    REGISTRY_UNREACHABLE = "registry-unreachable"
+    REGISTRY_DENIED = "registry-denied"
+    REGISTRY_REFUSED = "registry-refused"
+    REGISTRY_OTHER = "registry-other"
     STREAM_UNREADABLE = "stream-unreadable"
     # target
     TARGET_UNREACHABLE = "target-unreachable"

@@ -201,19 +201,27 @@ TRANSPORT_CALLS = (
 
 
 class Registry(Protocol):
-    """Avro schemas by id. Ids are positive 31-bit numbers, never reused, the same for equal (subject, schema)."""
+    """Avro schemas by id. Ids are positive 31-bit numbers, never reused, the same for equal (subject, schema), and mean
+    something only in the registry that gave them.
+
+    Raises Transient(REGISTRY_UNREACHABLE | STREAM_..), Failed(REGISTRY_DENIED), Refusal(REGISTRY_OTHER | REGISTRY_REFUSED).
+    """
 
     def register(self, subject: str, schema: str) -> int:
-        """`schema` is canonical JSON text. Durable when it returns. May be called twice: same id."""
+        """`schema` is canonical JSON text. Durable when it returns. May be called twice: same id. Any schema may follow
+        any other: widenings are not compatible in Avro's sense."""
         ...
 
     def schema(self, schema_id: int) -> str:
-        """Raises Failed(SCHEMA_UNKNOWN)."""
+        """Text that means what was registered. Raises Failed(SCHEMA_UNKNOWN)."""
         ...
 
-    def known(self) -> Mapping[int, tuple[str, str]]:
-        """id -> (subject, schema) of everything readable now."""
+    def latest(self, subject: str) -> str | None:
+        """The newest schema of a subject; None for a subject that is not there."""
         ...
+
+
+REGISTRY_CALLS = ("register", "schema", "latest")
 
 
 class SourceReader(Protocol):

