@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas.model import OWN_PREFIX, Affinity, Column, Index, IndexTerm, KeyKind, Table
-from schemas.names import quote, text_literal
+from schemas.names import fold, quote, text_literal
 from schemas.sqltext import qualify, tokens
 
 LOG = f"{OWN_PREFIX}log"
@@ -215,7 +215,7 @@ def _default(text: str) -> str:
 
 def _over_new(table: Table, expression: str, rules: Rules) -> str:
     """An expression over stored columns, rewritten over NEW; generated columns expanded, as deep as they go."""
-    columns = {column.name.lower(): column.name for column in table.columns}
+    columns = {fold(column.name): column.name for column in table.columns}
 
     def render(name: str) -> str:
         return _new_value(table, table.column(name), rules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from capture.sqlite_triggers import log_statements, trigger_statements
@@ -75,18 +76,25 @@ def plan_document(config: Config, sources: Sequence[str]) -> dict[str, Any]:
         ]
         result[source] = {
             "tables": tables,
-            "objects": _objects(database, plans),
+            "objects": _objects(config, database, plans),
             "bytes": config.source_path(source).stat().st_size,
             "estimate_s": max(1, round(sum(rows.values()) / COPY_ROWS_A_SECOND)),
         }
     return {"sources": result}
 
 
-def _objects(database: Database, plans: dict[str, TablePlan]) -> list[dict[str, str]]:
+def _objects(config: Config, database: Database, plans: dict[str, TablePlan]) -> list[dict[str, str]]:
+    # What the operator leaves out is asked of nobody, also where it could not be moved.
+    left_out = {name: table for name, table in database.tables.items() if not config.wants(name)}
+    named = replace(database, tables={n: t if n not in left_out else _bare(t) for n, t in database.tables.items()})
     return [
         {"table": one.table, "name": one.name, "kind": one.kind, "verdict": one.verdict.value, "reason": one.reason}
-        for one in verdicts(database, plans)
+        for one in verdicts(named, plans)
     ]
+
+
+def _bare(table: Table) -> Table:
+    return replace(table, key=replace(table.key, kind=KeyKind.DECLARED))
 
 
 def plan_lines(document: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from schemas.model import Column, ForeignKey, Index, IndexTerm, Table
-from schemas.names import constraint_name, quote, text_literal
+from schemas.names import constraint_name, fold, quote, text_literal
 from schemas.plan import ColumnPlan, TablePlan
 from schemas.predicates import predicate_sql, term_sql
 
@@ -91,7 +91,7 @@ def _pairs(
     result: list[tuple[Index, IndexDdl]] = []
     # The plan may still have a column that the source has dropped, and has the rowid where that is the key.
     own = {column.name: column for column in table.columns}
-    columns = {one.name.lower(): (own[one.name], one) for one in plan.columns if one.name in own}
+    columns = {fold(one.name): (own[one.name], one) for one in plan.columns if one.name in own}
     taken = set(others)
     for index in table.indexes:
         if index.origin == "pk":
@@ -153,12 +153,12 @@ def _term(term: IndexTerm, columns: Columns, *, digest: bool) -> tuple[str | Non
     """(text of one index term or None, reason)."""
     order = " DESC" if term.descending else ""
     collation = term.collation.upper()
-    if term.column is None or term.column.lower() not in columns:
+    if term.column is None or fold(term.column) not in columns:
         text = term_sql(term.expression or "", columns) if collation == "BINARY" else None
         if text is None:
             return None, "an index on an expression that has no counterpart here"
         return f"({text}){order}", "its expression is translated"
-    column = columns[term.column.lower()][1]
+    column = columns[fold(term.column)][1]
     name = quote(column.target)
     if column.pg_type == "json":
         return None, f"column {column.name!r} has a type without an order"
@@ -191,7 +191,7 @@ def foreign_keys(table: Table, plan: TablePlan, parents: Mapping[str, tuple[Tabl
         parents: lower-case source name -> table and plan of everything that is replicated into the same target.
     """
     return [
-        _foreign_key(key, plan, parents.get(key.parent.lower()), at=at) for at, key in enumerate(table.foreign_keys, 1)
+        _foreign_key(key, plan, parents.get(fold(key.parent)), at=at) for at, key in enumerate(table.foreign_keys, 1)
     ]
 
 
@@ -200,19 +200,19 @@ def _foreign_key(key: ForeignKey, plan: TablePlan, found: tuple[Table, TablePlan
     if found is None:
         return IndexDdl(name, "", "reported", f"its parent {key.parent!r} is not replicated")
     parent, parent_plan = found
-    there = {column.name.lower(): column for column in parent_plan.columns}
-    here = {column.name.lower(): column for column in plan.columns}
+    there = {fold(column.name): column for column in parent_plan.columns}
+    here = {fold(column.name): column for column in plan.columns}
     declared = sorted((one for one in parent.columns if one.pk_position), key=lambda one: one.pk_position)
-    wanted = [one.lower() for one in key.parent_columns or [column.name for column in declared]]
+    wanted = [fold(one) for one in key.parent_columns or [column.name for column in declared]]
     if len(wanted) != len(key.columns) or not all(one in there for one in wanted):
         return IndexDdl(name, "", "reported", f"it names no key of {key.parent!r}")
     if not _is_key(parent, parent_plan, set(wanted)):
         return IndexDdl(name, "", "reported", f"{key.parent!r} has no unique key on these columns here")
     for child, other in zip(key.columns, wanted, strict=True):
-        if here[child.lower()].codec != there[other].codec:
-            kinds = f"{here[child.lower()].codec} and {there[other].codec}"
+        if here[fold(child)].codec != there[other].codec:
+            kinds = f"{here[fold(child)].codec} and {there[other].codec}"
             return IndexDdl(name, "", "reported", f"{child!r} and its parent have different forms: {kinds}")
-    own = ", ".join(quote(here[one.lower()].target) for one in key.columns)
+    own = ", ".join(quote(here[fold(one)].target) for one in key.columns)
     other = ", ".join(quote(there[one].target) for one in wanted)
     deferred = " DEFERRABLE INITIALLY DEFERRED" if key.deferred else ""
     sql = (
@@ -225,13 +225,13 @@ def _foreign_key(key: ForeignKey, plan: TablePlan, found: tuple[Table, TablePlan
 
 def _is_key(parent: Table, plan: TablePlan, wanted: set[str]) -> bool:
     """PostgreSQL wants exactly these columns under its primary key or a plain unique index."""
-    if {one.lower() for one in plan.key} == wanted:
+    if {fold(one) for one in plan.key} == wanted:
         return True
     return any(
         index.unique
         and index.where is None
         and made.verdict == "carried"
-        and {(term.column or "").lower() for term in index.terms} == wanted
+        and {fold(term.column or "") for term in index.terms} == wanted
         for index, made in _pairs(parent, plan, {})
     )
 

@@ -1,6 +1,6 @@
 """Decide: every name that leaves a database: topics, Avro names, PostgreSQL identifiers; each escape is injective.
 
-Trap: "Order Details" is a legal table and no legal topic; two names that fold to one are refused, never merged.
+Trap: "Order Details" is a legal table and no legal topic; of two names that would become one, one gets a digest, none is merged.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ PRIMARY_KEY_SUFFIX = "_pkey"
 
 _PG_SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 _TAKEN_SCHEMAS = frozenset({"tailrace", "information_schema"})
+_ASCII_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+"""SQLite folds identifiers in ASCII alone: columns É and é are two (test_columns_that_only_unicode_folds_together)."""
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-")
 _AVRO_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 
@@ -96,40 +98,53 @@ def fold(name: str, *, preserve: bool = False) -> str:
     """Target identifier of a source identifier before collisions are checked: ASCII lower case unless preserved."""
     if preserve:
         return name
-    return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in name)
+    return name.translate(_ASCII_LOWER)
 
 
 def target_names(names: Iterable[str], *, preserve: bool = False, what: str = "column") -> Mapping[str, str]:
     """Map source identifiers to target identifiers.
 
     Empty names, PostgreSQL's system columns and tables that are called like the primary key of another are renamed with
-    a visible suffix; names over 63 bytes are cut and given a digest; two names that come out equal are refused.
+    a visible suffix; names over 63 bytes are cut and given a digest. A renamed one never takes the name of one that stays
+    as it is: it gets a digest of its own, whatever the order of the names. Schemas are the operator's to name.
 
-    Raises: Refusal(NAME_COLLISION).
+    Raises: Refusal(NAME_COLLISION) for two schemas that become one.
     """
+    wanted = {name: fold(name, preserve=preserve) for name in names}
+    renamed = {name: _usable(target, what) for name, target in wanted.items()}
+    # Those that keep their name come first; SQLite itself tells no two of them apart by case alone.
+    taken = {target: name for name, target in renamed.items() if target == wanted[name]}
     result: dict[str, str] = {}
-    taken: dict[str, str] = {}
-    for name in names:
-        target = fold(name, preserve=preserve)
-        if target == "":
-            target = "_empty"
-        if what == "column" and target in _PG_SYSTEM_COLUMNS:
-            target = f"{target}_"
-        if what == "table" and target.endswith(PRIMARY_KEY_SUFFIX):
-            # An index and a table share one name space: the key of t is called t_pkey.
-            target = f"{target}_"
-        if what == "schema" and (target.startswith("pg_") or target in _TAKEN_SCHEMAS):
-            target = f"s_{target}"
-        target = short(target)
-        if target in taken:
-            raise Refusal(
-                Code.NAME_COLLISION,
-                f"{what}s {taken[target]!r} and {name!r} both become {target!r} on the target",
-                hint='set identifiers = "preserve", or exclude one of them',
-            )
-        taken[target] = name
+    for name, target in renamed.items():
+        if taken.setdefault(target, name) != name:
+            if what == "schema":
+                raise Refusal(
+                    Code.NAME_COLLISION,
+                    f"{what}s {taken[target]!r} and {name!r} both become {target!r} on the target",
+                    hint='set identifiers = "preserve", or give one a name in [target_schemas]',
+                )
+            target = with_digest(target, name)
+            taken[target] = name
         result[name] = target
     return result
+
+
+def _usable(target: str, what: str) -> str:
+    if target == "":
+        target = "_empty"
+    if what == "column" and target in _PG_SYSTEM_COLUMNS:
+        target = f"{target}_"
+    if what == "table" and target.endswith(PRIMARY_KEY_SUFFIX):
+        # An index and a table share one name space: the key of t is called t_pkey.
+        target = f"{target}_"
+    if what == "schema" and (target.startswith("pg_") or target in _TAKEN_SCHEMAS):
+        target = f"s_{target}"
+    return short(target)
+
+
+def with_digest(target: str, name: str) -> str:
+    """Another target name for `name`, where `target` belongs to somebody else."""
+    return short(f"{target}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}")
 
 
 def short(name: str) -> str:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from schemas.ddl import foreign_keys, indexes
 from schemas.expressions import default_sql
 from schemas.model import Database, KeyKind, SchemaObject, Table
+from schemas.names import fold
 from schemas.plan import TablePlan
 
 _NAME_CHARS = 60
@@ -51,7 +52,7 @@ def verdicts(database: Database, plans: Mapping[str, TablePlan]) -> list[ObjectV
         plans: source table name -> plan of every table that is replicated.
     """
     result: list[ObjectVerdict] = []
-    parents = {name.lower(): (database.tables[name], plan) for name, plan in plans.items() if name in database.tables}
+    parents = {fold(name): (database.tables[name], plan) for name, plan in plans.items() if name in database.tables}
     for name, table in database.tables.items():
         if name in plans:
             result += _of_table(table, plans[name], parents)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from schemas.model import OWN_PREFIX, ROWID_COLUMN, Affinity, Column, KeyKind, Table
-from schemas.names import target_names, topic_of
+from schemas.names import fold, target_names, topic_of, with_digest
 from schemas.profile import ColumnProfile, TableProfile
 from schemas.typemap import choose, codec, join, widen
 
@@ -140,7 +140,9 @@ def with_columns(plan: TablePlan, table: Table) -> TablePlan:
         if column.name not in known:
             (target,) = target_names([column.name]).values()
             if target in names:
-                continue
+                if fold(column.name) in {fold(name) for name in known}:
+                    continue  # renamed in case only: the folded column stays
+                target = with_digest(target, column.name)
             added.append(_column_plan(column, ColumnProfile(), target, in_key=False, indexed=True, types="storage"))
     return replace(plan, columns=(*plan.columns, *(replace(column, not_null=False) for column in added)))
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from schemas.expressions import Untranslatable, literal_sql, read_literal, with_affinity
 from schemas.model import Affinity, Column
-from schemas.names import quote
+from schemas.names import fold, quote
 from schemas.plan import ColumnPlan
 from schemas.sqltext import Token, tokens
 
@@ -35,7 +35,7 @@ def term_sql(expression: str, columns: Mapping[str, tuple[Column, ColumnPlan]]) 
     if len(parts) < 4 or parts[0].kind != "word" or parts[1].text != "(" or parts[-1].text != ")":
         return None
     function, inner = parts[0].text.lower(), parts[2:-1]
-    found = columns.get((inner[0].name or "").lower()) if inner[0].kind in ("word", "quoted") else None
+    found = columns.get(fold(inner[0].name or "")) if inner[0].kind in ("word", "quoted") else None
     if found is None:
         return None
     plan = found[1]
@@ -144,7 +144,7 @@ class _Parser:
     def _column(self) -> tuple[Column, ColumnPlan]:
         token = self.rest[0] if self.rest else Token("other", "")
         name = token.name if token.kind in ("word", "quoted") else None
-        found = self._columns.get(name.lower()) if name is not None else None
+        found = self._columns.get(fold(name)) if name is not None else None
         if found is None:
             raise Untranslatable
         self.rest = self.rest[1:]

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from schemas.names import fold
+
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\n\f\r]+|--[^\n]*|/\*.*?(?:\*/|\Z))
       |(?P<blob>[xX]'[^']*')
@@ -182,7 +184,7 @@ def qualify(expression: str, columns: Mapping[str, str], render: Callable[[str],
     out: list[str] = []
     for at, token in enumerate(parts):
         name = token.name if token.kind in ("word", "quoted") else None
-        real = columns.get(name.lower()) if name is not None else None
+        real = columns.get(fold(name)) if name is not None else None
         called = at + 1 < len(parts) and parts[at + 1].text == "(" and token.kind == "word"
         after_collate = at > 0 and parts[at - 1].is_word("COLLATE")
         if real is None or called or after_collate:

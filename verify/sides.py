@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from adapters.postgres import Postgres
 from schemas.ddl import full_name
 from schemas.model import Key, Row, Table
-from schemas.names import beside_parameters, quote
+from schemas.names import beside_parameters, fold, quote
 from schemas.plan import TablePlan
 from schemas.rows import RowCodec
 from verify.compare import typed_key
@@ -21,8 +21,8 @@ class TargetSide:
         self._plan = plan
         self._codec = RowCodec(plan)
         # Matched by target name: the source may have renamed a column in case only.
-        names = [column.name.lower() for column in plan.columns]
-        self._order = [names.index(name.lower()) for name in table.row_columns]
+        names = [fold(column.name) for column in plan.columns]
+        self._order = [names.index(fold(name)) for name in table.row_columns]
         self._key_order = [table.row_columns.index(name) for name in table.key_columns]
 
     def rows(self, keys: Sequence[Key]) -> dict[str, Row]:

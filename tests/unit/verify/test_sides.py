@@ -50,3 +50,17 @@ def test_a_retyped_column_is_read_on_the_same_session(database_url: str) -> None
 
 def plan_types(plan: TablePlan) -> tuple[str, ...]:
     return RowCodec(plan).pg_types
+
+
+def test_columns_that_only_unicode_folds_together(database_url: str) -> None:
+    """SQLite folds ASCII alone: the values of É and é were read as one column's, and every row was called different."""
+    table = replace(TABLE, columns=(*TABLE.columns[:1], *(Column(c, "", Affinity.INTEGER) for c in ("É", "é"))))
+    plan = build_table_plan(
+        table, TableProfile(0, {}), source="s", prefix="p", target_schema="public", target_table="folded"
+    )
+    target = Postgres(database_url, application_name="tests")
+    for statement in create_table(plan, sink_role="sink", name="folded"):
+        target.run(statement)
+    target.copy_in("COPY folded FROM STDIN (FORMAT BINARY)", plan_types(plan), [(1, 7, 8)])
+    assert [(1, 7, 8)] == list(TargetSide(target, table, plan).rows([(1,)]).values())
+    target.close()

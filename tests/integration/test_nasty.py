@@ -1,0 +1,168 @@
+"""Databases of nothing but hard cases: copied by the real `up`, followed while everything in them is written, verified
+by the product and by a reader that shares no code with it; every object of theirs has a line in the plan."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.nasty.build import NAMES, build
+from tests.nasty.meaning import differences
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = float(os.environ.get("TAILRACE_NASTY_SECONDS", "6"))
+SEED = int(os.environ.get("TAILRACE_NASTY_SEED", "1"))
+
+
+class Nasty:
+    """Both files, a configuration and `up` on them."""
+
+    def __init__(self, folder: Path, url: str, *, excluded: str = '"nameless"') -> None:
+        self.folder, self.url = folder, url
+        self.environment = {**os.environ, "TARGET": url, "PYTHONPATH": str(ROOT)}
+        self.processes: list[subprocess.Popen[bytes]] = []
+        build(folder, seed=SEED)
+        assert 0 == self.run("init", *(f"{name}.db" for name in NAMES), "--target", "${TARGET}").returncode
+        config = folder / "tailrace.toml"
+        config.write_text(config.read_text().replace("exclude_tables = []", f"exclude_tables = [{excluded}]"))
+
+    def run(self, *arguments: str, timeout_s: float = 150) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "cli.main", *arguments]
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        with (self.folder / "said.txt").open("ab") as said:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command], cwd=self.folder, env=self.environment, stdout=said, stderr=said
+            )
+        self.processes.append(process)
+        return process
+
+    def status(self) -> dict[str, object]:
+        return json.loads(self.run("status", "--json").stdout)  # type: ignore[no-any-return]
+
+    def settle(self, *, timeout_s: float = 120) -> None:
+        """Until both sources are consistent and applied to the head, with nothing in quarantine."""
+        until = time.monotonic() + timeout_s
+        while True:
+            sources = self.status()["sources"]
+            assert isinstance(sources, dict)
+            if all(
+                (one["phase"], one["lag_changes"], one["consistent"], one["quarantined"]) == ("following", 0, True, 0)
+                for one in sources.values()
+            ):
+                return
+            if time.monotonic() > until:
+                pytest.fail(
+                    f"not settled: {self.run('status').stdout}\n{(self.folder / 'said.txt').read_text()[-2000:]}"
+                )
+            time.sleep(0.5)
+
+    def close(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture
+def nasty(tmp_path: Path, database_url: str) -> Iterator[Nasty]:
+    made = Nasty(tmp_path, database_url)
+    yield made
+    made.close()
+
+
+def _objects(path: Path) -> set[tuple[str, str]]:
+    """(type, name) of everything in the file that is the application's."""
+    with closing(sqlite3.connect(path)) as db:
+        return set(
+            db.execute(
+                "SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite~_stat%' ESCAPE '~' "
+                "AND name <> 'sqlite_sequence'"
+            )
+        )
+
+
+def _indexes(path: Path) -> Counter[str]:
+    """Indexes a table, without those that are its key."""
+    with closing(sqlite3.connect(path)) as db:
+        return Counter(
+            table
+            for table, name in db.execute("SELECT tbl_name, name FROM sqlite_schema WHERE type = 'index'")
+            if db.execute("SELECT origin FROM pragma_index_list(?) WHERE name = ?", (table, name)).fetchone() != ("pk",)
+        )
+
+
+@pytest.mark.slow
+def test_everything_arrives_and_follows(nasty: Nasty) -> None:
+    up = nasty.start("cli.main", "up", "--plain", "--no-backup")
+    # The writer begins while the copy runs.
+    writer = nasty.start("tests.nasty.build", "write", str(nasty.folder), str(SEED), str(SECONDS))
+    assert 0 == writer.wait(timeout=120), (nasty.folder / "said.txt").read_text()[-3000:]
+    assert up.poll() is None
+    nasty.settle()
+    verified = nasty.run("verify", "--json")
+    assert 0 == verified.returncode, verified.stdout
+    for name in NAMES:
+        assert [] == list(differences(nasty.folder / f"{name}.db", nasty.url, name))
+    counted = {one["table"]: one["rows"] for one in json.loads(verified.stdout)["sources"]["nasty"]["tables"]}
+    assert 0 < min(counted.values())
+
+
+def test_every_object_has_a_line_in_the_plan(nasty: Nasty) -> None:
+    document = json.loads(nasty.run("plan", "--json").stdout)
+    for name in NAMES:
+        part = document["sources"][name]
+        with closing(sqlite3.connect(nasty.folder / f"{name}.db")) as db:
+            columns = {
+                (table["table"], row[1])
+                for table in part["tables"]
+                for row in db.execute("SELECT * FROM pragma_table_xinfo(?)", (table["table"],))
+            }
+        planned = {
+            (t["table"], c["column"]) for t in part["tables"] for c in t["columns"] if c["column"] != "_tailrace_rowid"
+        }
+        assert columns == planned
+        seen = {("table", table["table"]) for table in part["tables"]}
+        kinds = {"virtual": "table", "shadow": "table"}
+        seen |= {(kinds.get(one["kind"], one["kind"]), one["name"]) for one in part["objects"]}
+        objects = _objects(nasty.folder / f"{name}.db")
+        assert set() == {one for one in objects if one[0] != "index"} - seen
+        planned_indexes = Counter(one["table"] for one in part["objects"] if one["kind"] == "index")
+        assert Counter() == _indexes(nasty.folder / f"{name}.db") - planned_indexes
+        assert [] == [one for one in part["objects"] if one["verdict"] not in ("carried", "translated", "reported")]
+        assert [] == [one for one in part["objects"] if one["verdict"] != "carried" and not one["reason"]]
+
+
+def test_a_table_that_cannot_be_named_blocks_until_it_is_left_out(tmp_path: Path, database_url: str) -> None:
+    one = Nasty(tmp_path, database_url, excluded="")
+    refused = [
+        o
+        for o in json.loads(one.run("plan", "--json").stdout)["sources"]["nasty"]["objects"]
+        if o["verdict"] == "refused"
+    ]
+    assert ["nameless"] == [o["name"] for o in refused]
