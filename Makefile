@@ -1,23 +1,28 @@
-# make demo: the main job in half a minute.  make test: everything, with real servers.  make soak: the large numbers.
+# make demo [TRANSPORT=kafka]: the main job in half a minute.  make test: everything, with real servers.  make soak: the large numbers.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# "local": the stream is one file. "kafka": a broker that the demo starts itself (Java; as root on Debian apt gets it).
+TRANSPORT ?= local
+# setuptools warns of folders beside an editable installation, at length; nothing else is silenced.
+QUIET_PIP := PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: install demo test soak lint bench clean
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
-	@echo "--- installing (once) ---"
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,lint]" "tox>=4.20"
+	@echo "--- installing into $(VENV) (once, a minute or two) ---"
+	@$(PYTHON) -m venv $(VENV)
+	@$(QUIET_PIP) --upgrade pip
+	@$(QUIET_PIP) -e ".[test,lint]" "tox>=4.20"
 	@touch $(STAMP)
 	@echo "--- installed ---"
 
 demo: install
-	$(BIN)/tailrace demo
+	@if [ "$(TRANSPORT)" = kafka ]; then bash tests/tools/services.sh kafka; fi
+	$(BIN)/tailrace demo --transport $(TRANSPORT)
 
 test: install
 	bash tests/tools/services.sh

@@ -1,15 +1,21 @@
 """Do: the verb demo: the sample application with live writers, moved to an embedded PostgreSQL before your eyes.
 
-Everything happens in one folder that can be thrown away; every step is the same code that `up` and `verify` run.
+Everything happens in one folder that can be thrown away; every step is the same code that `up` and `verify` run. The
+stream is one file, or topics of a broker: one that the demo starts itself, or one that runs already.
+Invariant: what the demo started ends with it, also on SIGTERM; what a killed one left is shut down by the next
+(test_the_broker_of_a_killed_demo_is_shut_down).
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +29,7 @@ from cli.planning import plan_document
 from cli.render import lag_line, status_panel
 from cli.up import _backup, _children, _embedded, _install, _prepare_target, settled
 from cli.wiring import open_target, telemetry
+from embedded.kafka import VERSION, EmbeddedKafka, absent, end_orphan
 from embedded.postgres import discard
 from examples.legal_cases.build import LEDGER_TOTAL, build
 from examples.legal_cases.writer import start as start_writers
@@ -42,55 +49,102 @@ WATCH_S = 6.0
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--cases", type=int, default=3000, show_default=True)
 @click.option("--plain", is_flag=True, help="Lines instead of the live view.")
-def demo_command(folder: Path, seed: int, cases: int, plain: bool) -> None:
+@click.option("--transport", type=click.Choice(["local", "kafka"]), default="local", show_default=True)
+@click.option("--bootstrap", default="", help="With kafka: host:port of a broker that runs already, on loopback.")
+@click.option(
+    "--jars",
+    type=click.Path(path_type=Path),
+    envvar="TAILRACE_KAFKA_JARS",
+    default=Path(".cache", f"kafka-{VERSION}"),
+    show_default=True,
+    help="With kafka: the jars of the broker that the demo starts.",
+)
+def demo_command(folder: Path, seed: int, cases: int, plain: bool, transport: str, bootstrap: str, jars: Path) -> None:
     """The whole main job on sample data, in about half a minute. No server is needed."""
+    folder = folder.absolute()
+    if bootstrap and transport != "kafka":
+        raise Refusal(Code.USAGE, "--bootstrap goes with --transport kafka", hint="add it, or leave --bootstrap out")
+    if transport == "kafka" and not bootstrap and (lacking := absent(jars)):
+        raise _no_broker(lacking)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with ExitStack() as held:
+        _fresh(folder)
+        if transport == "kafka" and not bootstrap:
+            broker = EmbeddedKafka(folder / ".tailrace" / "kafka", jars=jars.absolute())
+            held.callback(broker.stop)
+            bootstrap = broker.start()
+            click.echo(f"Kafka {VERSION} runs on {bootstrap} for this demo")
+        _demonstrate(folder, held, seed=seed, cases=cases, plain=plain, bootstrap=bootstrap)
+
+
+def _no_broker(lacking: str) -> Failed:
+    image = f"docker run --rm -d -p 127.0.0.1:9092:9092 apache/kafka:{VERSION}"
+    return Failed(
+        Code.PACKAGE_MISSING,
+        f"the demo cannot start a broker: {lacking}",
+        hint="`make demo TRANSPORT=kafka` fetches the jars where Java and Maven are installed (apt install "
+        f"default-jdk-headless maven); or, with Docker, `{image}` and then "
+        "`tailrace demo --transport kafka --bootstrap 127.0.0.1:9092`",
+    )
+
+
+def _demonstrate(folder: Path, held: ExitStack, *, seed: int, cases: int, plain: bool, bootstrap: str) -> None:
     console = Console()
-    _fresh(folder)
     _title(console, 1, "a legal-cases application on two SQLite files")
     paths = build(folder, seed=seed, cases=cases)
     for path in paths:
-        click.echo(f"  {path} ({path.stat().st_size:,} bytes)")
-    config = _configure(folder, paths)
+        click.echo(f"  {_short(path)} ({path.stat().st_size:,} bytes)")
+    config = _configure(folder, paths, bootstrap)
     _title(console, 2, f"{WRITERS} processes begin to write, and never stop until the end")
-    writers = start_writers(folder.resolve(), processes=WRITERS, seed=seed, seconds=600, rate=RATE)
     server = _embedded(config)
-    supervisor = Supervisor(_children(folder / "tailrace.toml"))
+    held.callback(server.stop)
+    writers = start_writers(folder, processes=WRITERS, seed=seed, seconds=600, rate=RATE)
+    held.callback(_end, writers)
     looker = Looker(config, list(config.source_databases))
-    try:
-        _title(console, 3, "plan: what will be carried, translated or reported")
-        _say_plan(config)
-        _title(console, 4, "backup and triggers, while the writers write")
-        events = telemetry(config, "demo", terminal=False)
-        _prepare_target(config)
-        for name in config.source_databases:
-            click.echo(f"  {_backup(config, name, events)}")
-        for name in config.source_databases:
-            _install(config, name, wal=True)
-        _title(console, 5, "copy, catch up, follow")
-        started = time.monotonic()
-        supervisor.start()
-        _watch(console, supervisor, looker, plain=plain)
-        click.echo(f"  copied, indexed and caught up after {time.monotonic() - started:.1f} s; the writers go on")
-        _title(console, 6, "verify every row on both sides, while the writers write")
-        reports = [verify_source(config, name) for name in config.source_databases]
-        for report in reports:
-            for line in report_lines(report):
-                click.echo(f"  {line}")
-        ledger = _ledger(config)
-        if any(writer.poll() is not None for writer in writers):
-            raise Failed(Code.INTERNAL, "a writer of the sample application died", hint="run its module by hand")
-        _end(writers)
-        _title(console, 7, "the writers end; the lag falls to zero")
-        final = _drain(supervisor, looker)
-        for name, one in final["sources"].items():
-            click.echo(f"  {lag_line(name, one)}")
-        reports = [verify_source(config, name) for name in config.source_databases]
-        _summary(console, folder, reports, final, ledger)
-    finally:
-        _end(writers)
-        supervisor.stop()
-        looker.close()
-        server.stop()
+    held.callback(looker.close)
+    supervisor = Supervisor(_children(folder / "tailrace.toml"))
+    held.callback(supervisor.stop)
+    _title(console, 3, "plan: what will be carried, translated or reported")
+    _say_plan(config)
+    _title(console, 4, "backup and triggers, while the writers write")
+    events = telemetry(config, "demo", terminal=False)
+    _prepare_target(config)
+    for name in config.source_databases:
+        click.echo(f"  {_backup(config, name, events)}")
+    for name in config.source_databases:
+        _install(config, name, wal=True)
+    through = f"topics of {bootstrap}" if bootstrap else "one local file"
+    _title(console, 5, f"copy, catch up, follow, through {through}")
+    started = time.monotonic()
+    supervisor.start()
+    _watch(console, supervisor, looker, plain=plain)
+    click.echo(f"  copied, indexed and caught up after {time.monotonic() - started:.1f} s; the writers go on")
+    _prove(console, folder, config, supervisor, looker, writers)
+
+
+def _prove(
+    console: Console,
+    folder: Path,
+    config: Config,
+    supervisor: Supervisor,
+    looker: Looker,
+    writers: list[subprocess.Popen[bytes]],
+) -> None:
+    _title(console, 6, "verify every row on both sides, while the writers write")
+    reports = [verify_source(config, name) for name in config.source_databases]
+    for report in reports:
+        for line in report_lines(report):
+            click.echo(f"  {line}")
+    ledger = _ledger(config)
+    if any(writer.poll() is not None for writer in writers):
+        raise Failed(Code.INTERNAL, "a writer of the sample application died", hint="run its module by hand")
+    _end(writers)
+    _title(console, 7, "the writers end; the lag falls to zero")
+    final = _drain(supervisor, looker)
+    for name, one in final["sources"].items():
+        click.echo(f"  {lag_line(name, one)}")
+    reports = [verify_source(config, name) for name in config.source_databases]
+    _summary(console, folder, reports, final, ledger)
 
 
 def _fresh(folder: Path) -> None:
@@ -99,15 +153,24 @@ def _fresh(folder: Path) -> None:
         if not marker.exists() and any(folder.iterdir()):
             raise Refusal(Code.USAGE, f"{folder} is not a demo folder", hint="choose another with --folder")
         discard(folder / ".tailrace" / "postgres")
+        end_orphan(folder / ".tailrace" / "kafka")
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     marker.touch()
 
 
-def _configure(folder: Path, paths: Sequence[Path]) -> Config:
+def _configure(folder: Path, paths: Sequence[Path], bootstrap: str) -> Config:
     config_path = folder / "tailrace.toml"
-    config_path.write_text(sample({path.stem: path.name for path in paths}, target_url=""), encoding="utf-8")
+    text = sample({path.stem: path.name for path in paths}, target_url="", bootstrap_servers=bootstrap)
+    if bootstrap:
+        # A broker that ran before may hold the topics of an earlier demo.
+        text = text.replace("[transport]\n", f'[transport]\nprefix = "tailrace-demo-{os.getpid()}"\n')
+    config_path.write_text(text, encoding="utf-8")
     return load(config_path)
+
+
+def _short(path: Path) -> str:
+    return os.path.relpath(path)
 
 
 def _title(console: Console, number: int, text: str) -> None:
@@ -214,6 +277,6 @@ def _summary(
         click.echo(
             f"  {name}: lag {one['lag_changes']} changes, {'consistent' if one['consistent'] else 'NOT consistent'}"
         )
-    click.echo(f"  everything is in {folder}/; remove it when you are done")
+    click.echo(f"  everything is in {_short(folder)}/; remove it when you are done")
     if not clean or wrong or any(one["lag_changes"] != 0 for one in final["sources"].values()):
         sys.exit(4)

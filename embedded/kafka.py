@@ -1,21 +1,37 @@
 """Do: a throw-away Kafka broker on loopback (KRaft, one node), from a folder with the jars of Kafka's own distribution.
 
-Invariant: nothing outside its own folder is changed; the data survive `stop` and `kill`, as a broker's do.
+Invariant: nothing outside its own folder is changed; the data survive `stop` and `kill`, as a broker's do. A broker whose
+parent was killed is shut down by the next one of its folder (test_the_broker_of_a_killed_demo_is_shut_down).
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 import uuid
 from pathlib import Path
 
+from embedded.postgres import arguments_of
 from schemas.errors import Code, Failed, Refusal
 
+VERSION = "4.3.0"
+"""Of the jars; tests/tools/services.sh reads it here."""
 START_S = 60.0
+STOP_S = 30.0
+PID_FILE = "broker.pid"
+
+
+def absent(jars: Path) -> str:
+    """What a broker lacks to run here; empty: nothing."""
+    if shutil.which("java") is None:
+        return "no Java 17 or newer is installed"
+    return "" if any(jars.glob("kafka_*.jar")) else f"the jars of Kafka are not in {jars}"
 
 
 class EmbeddedKafka:
@@ -37,13 +53,12 @@ class EmbeddedKafka:
 
     def start(self) -> str:
         """Start and return host:port. Raises Refusal(PACKAGE_MISSING) without Java or the jars."""
-        if shutil.which("java") is None or not any(self._jars.glob("kafka_*.jar")):
+        if lacking := absent(self._jars):
             raise Refusal(
-                Code.PACKAGE_MISSING,
-                f"no Java 17, or no Kafka jars in {self._jars}",
-                hint="install a Java runtime and run tests/tools/services.sh",
+                Code.PACKAGE_MISSING, lacking, hint="install a Java runtime and run tests/tools/services.sh kafka"
             )
         self._folder.mkdir(parents=True, exist_ok=True)
+        end_orphan(self._folder)
         self.port = self.port or _free_port()
         self._controller_port = self._controller_port or _free_port()
         properties = self._folder / "server.properties"
@@ -65,6 +80,7 @@ class EmbeddedKafka:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        (self._folder / PID_FILE).write_text(str(self._process.pid))
         self._wait()
         return f"127.0.0.1:{self.port}"
 
@@ -75,7 +91,7 @@ class EmbeddedKafka:
             return
         process.terminate()
         try:
-            process.wait(timeout=30)
+            process.wait(timeout=STOP_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -127,6 +143,18 @@ class EmbeddedKafka:
         tail = _tail((self._folder / "server.log").read_bytes())
         self.kill()
         raise Failed(Code.STREAM_IO, f"the embedded Kafka did not start: {tail}", hint="see server.log")
+
+
+def end_orphan(folder: Path) -> None:
+    """A broker of this folder whose parent was killed is shut down; a pid that is another process's by now is let be."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((folder / PID_FILE).read_text())
+        if str(folder / "server.properties") not in arguments_of(pid):
+            return
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_S
+        while arguments_of(pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
 def _tail(raw: bytes) -> str:

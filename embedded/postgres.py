@@ -56,7 +56,7 @@ class EmbeddedPostgres:
                 os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
         if not (data / "PG_VERSION").exists():
             self._initdb(root, data, password, account)
-        self._end_orphan(data)
+        _end_orphan(data)
         self.port = self.port or _free_port()
         self._launch(root, data, account)
         self._wait(data)
@@ -130,20 +130,6 @@ class EmbeddedPostgres:
         finally:
             log.close()
 
-    def _end_orphan(self, data: Path) -> None:
-        """A server of this folder whose parent was killed is shut down; a pid that is another process's by now is let be."""
-        pidfile = data / "postmaster.pid"
-        try:
-            pid = int(pidfile.read_text().split()[0])
-        except (OSError, ValueError, IndexError):
-            return
-        if str(data) not in _arguments(pid):
-            return
-        os.kill(pid, signal.SIGINT)
-        deadline = time.monotonic() + START_S
-        while pidfile.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-
     def _wait(self, data: Path) -> None:
         deadline = time.monotonic() + START_S
         pidfile = data / "postmaster.pid"
@@ -198,10 +184,12 @@ def package_binaries() -> Path:
     return Path(spec.origin).parent / "pginstall"
 
 
-def _arguments(pid: int) -> list[str]:
+def arguments_of(pid: int) -> list[str]:
+    """The command line of a process; empty when there is none of this pid, or only what its parent did not wait for."""
     if Path("/proc/self/cmdline").exists():
         try:
-            return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+            shown = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+            return shown.split("\0") if shown else []
         except OSError:
             return []
     shown = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
@@ -230,10 +218,27 @@ def _elsewhere(folder: Path) -> Path:
     return Path(note.read_text())
 
 
+def _end_orphan(data: Path) -> None:
+    """A server of this folder whose parent was killed is shut down; a pid that is another process's by now is let be."""
+    pidfile = data / "postmaster.pid"
+    try:
+        pid = int(pidfile.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return
+    if str(data) not in arguments_of(pid):
+        return
+    os.kill(pid, signal.SIGINT)
+    deadline = time.monotonic() + START_S
+    while pidfile.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def discard(folder: Path) -> None:
-    """Remove the folder of a server that does not run, wherever its files are."""
+    """Remove the folder of a server, wherever its files are; one that outlived its parent is shut down first."""
     note = folder / "elsewhere"
+    _end_orphan(folder / "data")
     if note.exists():
+        _end_orphan(Path(note.read_text()) / "data")
         shutil.rmtree(note.read_text(), ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
 

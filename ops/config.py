@@ -221,8 +221,15 @@ def _refuse_unknown(table: Any, kind: type[msgspec.Struct], name: str, prefix: s
             raise ConfigError(Code.CONFIG_INVALID, f"{name}: unknown key {prefix}{key}", hint=hint)
 
 
-def sample(sources: dict[str, str], *, target_url: str = "postgresql://user@127.0.0.1/db") -> str:
-    """A commented tailrace.toml for these sources."""
+def sample(
+    sources: dict[str, str], *, target_url: str = "postgresql://user@127.0.0.1/db", bootstrap_servers: str = ""
+) -> str:
+    """A commented tailrace.toml for these sources; with `bootstrap_servers` its stream is in topics of that broker."""
+    kind = (
+        f'kind = "kafka"\nbootstrap_servers = {_toml_text(bootstrap_servers)}'
+        if bootstrap_servers
+        else 'kind = "local"'
+    )
     lines = "\n".join(f"{_toml_key(name)} = {_toml_text(path)}" for name, path in sources.items())
     return f"""# Tailrace: moves these SQLite databases to PostgreSQL while the application goes on writing.
 # The password does not belong here: use PGPASSWORD, ~/.pgpass, or ${{NAME}} for an environment variable.
@@ -243,7 +250,7 @@ exclude_tables = []
 
 [transport]
 # "local": the stream is one file on this machine. "kafka": bootstrap_servers = "host:9092".
-kind = "local"
+{kind}
 path = "tailrace-stream.db"
 
 [limits]

@@ -30,9 +30,8 @@ class Pipeline:
         self.folder = folder
         paths = build(folder, seed=7, cases=cases)
         self.config_path = folder / "tailrace.toml"
-        text = sample({path.stem: path.name for path in paths}, target_url="${TAILRACE_TEST_TARGET}")
-        if kafka:
-            text = text.replace('kind = "local"', f'kind = "kafka"\nbootstrap_servers = "{kafka}"')
+        names = {path.stem: path.name for path in paths}
+        text = sample(names, target_url="${TAILRACE_TEST_TARGET}", bootstrap_servers=kafka)
         self.config_path.write_text(text + "\n", encoding="utf-8")
         self.environment = {**os.environ, "TAILRACE_TEST_TARGET": url}
         os.environ["TAILRACE_TEST_TARGET"] = url

@@ -6,6 +6,7 @@ Each acknowledged transaction is written as one line to `writer-N.acks`, after i
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import sqlite3
 import subprocess
@@ -121,13 +122,13 @@ class Writer:
         )
 
 
-def run(folder: Path, number: int, *, seed: int, seconds: float, rate: float) -> int:
+def run(folder: Path, number: int, *, seed: int, seconds: float, rate: float, parent: int = 0) -> int:
     """Write for a while at `rate` transactions a second; returns how many were acknowledged."""
     writer = Writer(folder, number, seed)
     ends = time.monotonic() + seconds
     done = 0
     with (folder / f"writer-{number}.acks").open("a", buffering=1) as acks:
-        while time.monotonic() < ends:
+        while time.monotonic() < ends and parent in (0, os.getppid()):
             try:
                 acks.write(f"{writer.step()}\n")
                 done += 1
@@ -141,6 +142,7 @@ def run(folder: Path, number: int, *, seed: int, seconds: float, rate: float) ->
 def start(folder: Path, *, processes: int, seed: int, seconds: float, rate: float) -> list[subprocess.Popen[bytes]]:
     """Start that many writer processes; the caller waits for them."""
     command = [sys.executable, "-m", "examples.legal_cases.writer", str(folder), "--seed", str(seed)]
+    command += ["--parent", str(os.getpid())]
     return [
         subprocess.Popen(
             [*command, "--seconds", str(seconds), "--rate", str(rate / processes), "--number", str(number)]
@@ -157,13 +159,21 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100, help="Transactions a second, 0: as fast as it goes.")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--number", type=int, default=0)
+    parser.add_argument("--parent", type=int, default=0, help="End when this process is gone; 0: nobody is watched.")
     chosen = parser.parse_args()
     if chosen.processes > 1:
         children = start(
             chosen.folder, processes=chosen.processes, seed=chosen.seed, seconds=chosen.seconds, rate=chosen.rate
         )
         sys.exit(max(child.wait() for child in children))
-    run(chosen.folder, chosen.number, seed=chosen.seed, seconds=chosen.seconds, rate=chosen.rate)
+    run(
+        chosen.folder,
+        chosen.number,
+        seed=chosen.seed,
+        seconds=chosen.seconds,
+        rate=chosen.rate,
+        parent=chosen.parent,
+    )
 
 
 if __name__ == "__main__":

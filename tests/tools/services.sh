@@ -1,17 +1,28 @@
 #!/usr/bin/env bash
-# Fetches what the tests need beside Python packages into .cache/, once. What cannot be had is said by name; the tests
-# that need it then skip by name, and a continuous integration run fails on that.
+# services.sh [kafka]: fetches what is needed beside Python packages into .cache/, once: everything for the tests, or only
+# the jars of Kafka for `make demo TRANSPORT=kafka`. What cannot be had is said by name; the tests that need it then skip
+# by name, and a continuous integration run fails on that.
 set -u
 cd "$(dirname "$0")/../.."
 mkdir -p .cache
+kafka_version=$(sed -n 's/^VERSION = "\(.*\)"$/\1/p' embedded/kafka.py)
+
+as_root_on_debian() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
 have_maven() {
     command -v mvn >/dev/null && command -v java >/dev/null && return 0
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    if as_root_on_debian; then
+        echo "services: Java and Maven are installed by apt (once, a minute or two)"
         apt-get update -qq >/dev/null 2>&1
         apt-get install -y -qq default-jdk-headless maven >/dev/null 2>&1
     fi
     command -v mvn >/dev/null && command -v java >/dev/null
+}
+
+systemd() {
+    command -v systemd-analyze >/dev/null && return 0
+    as_root_on_debian && apt-get update -qq >/dev/null 2>&1 && apt-get install -y -qq systemd >/dev/null 2>&1
+    command -v systemd-analyze >/dev/null || { echo "services: no systemd-analyze: the units are not checked"; return 1; }
 }
 
 fetch() { # artifact file
@@ -62,11 +73,21 @@ archive() { # folder probe group:artifact:version:tar.gz:classifier
     tar -xzf ".cache/$file" -C ".cache/$1" && rm ".cache/$file"
 }
 
+log4j=org.apache.logging.log4j:log4j-slf4j-impl:2.24.3
+kafka() { # a broker needs Java even when its jars are there already
+    command -v java >/dev/null || have_maven || true
+    jars "kafka-$kafka_version" "kafka_2.13-$kafka_version.jar" "org.apache.kafka:kafka_2.13:$kafka_version" \
+        "org.apache.kafka:kafka-tools:$kafka_version" $log4j
+}
+
+if [ "${1:-}" = kafka ]; then
+    kafka
+    exit 0
+fi
 postgres 12.22.0
 postgres 15.14.0
 fetch org.xerial:sqlite-jdbc:3.8.7 sqlite-jdbc-3.8.7.jar
-log4j=org.apache.logging.log4j:log4j-slf4j-impl:2.24.3
-jars kafka-4.3.0 kafka_2.13-4.3.0.jar org.apache.kafka:kafka_2.13:4.3.0 org.apache.kafka:kafka-tools:4.3.0 $log4j
+kafka
 jars connect-4.3.0 connect-runtime-4.3.0.jar org.apache.kafka:connect-runtime:4.3.0 $log4j
 archive debezium-jdbc-3.6.0 debezium-connector-jdbc/debezium-connector-jdbc-3.6.0.Final.jar \
     io.debezium:debezium-connector-jdbc:3.6.0.Final:tar.gz:plugin
@@ -74,4 +95,5 @@ archive apicurio-3.0.9 apicurio-registry-app-3.0.9-runner.jar io.apicurio:apicur
 # The converter's last version whose parts Maven Central has; the registry above still answers its calls.
 jars apicurio-converter-2.6.13 apicurio-registry-utils-converter-2.6.13.Final.jar \
     io.apicurio:apicurio-registry-utils-converter:2.6.13.Final io.apicurio:apicurio-registry-serdes-avro-serde:2.6.13.Final
+systemd
 exit 0
