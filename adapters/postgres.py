@@ -157,6 +157,12 @@ class Postgres:
         """Held by this session until it ends."""
         return bool(self.rows("SELECT pg_try_advisory_lock(%s)", (key,))[0][0])
 
+    def free_advisory_locks(self) -> None:
+        """Now, and not when the server notices that this session ended."""
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):  # a session that is gone holds none
+                self._connection.execute("SELECT pg_advisory_unlock_all()")
+
     def refuse_pooler(self) -> None:
         """The advisory lock and the session's settings need a connection of our own: PgBouncer is refused.
 

@@ -135,6 +135,9 @@ class SqliteSource:
         self._db.reopen()
         self._seen = None
 
+    def close(self) -> None:
+        self._db.close()
+
     @contextmanager
     def view(self) -> Iterator[SqliteView]:
         with self._db.read_view():

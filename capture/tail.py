@@ -32,6 +32,7 @@ from capture.publish import Publisher
 from capture.sqlite_source import SqliteSource
 from capture.watch import LogWatch
 from ops.points import reach
+from ops.units import Done, Unit, unheard
 from schemas.change import Entry, Notice, NoticeKind, Position, Watermark
 from schemas.errors import Code, Failed
 from schemas.introspect import introspect
@@ -80,6 +81,7 @@ class CaptureTail:
         settings: CaptureSettings,
         *,
         say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
+        done: Done = unheard,
     ) -> None:
         self._source = source
         self._transport = transport
@@ -87,6 +89,7 @@ class CaptureTail:
         self._clock = clock
         self._settings = settings
         self._say = say
+        self._done = done
         self._watermarks = watermark_topic(settings.prefix, source.name)
         self._notices = notice_topic(settings.prefix, source.name)
         self._started = False
@@ -106,6 +109,7 @@ class CaptureTail:
         # `changed` tells of a commit once. Should anything below fail, the next step must look again by itself and not
         # wait for the application's next commit.
         self._behind = True
+        started_s = self._clock.monotonic_s()
         chunk = self._read()
         if chunk is None:
             with self._or_start_again():
@@ -114,7 +118,7 @@ class CaptureTail:
         # Also when only the watermark of an earlier step is missing: its records are in the stream, nobody may use them.
         unmarked = chunk.reached and (self._last is None or self._position.seq != self._last.seq)
         if chunk.entries or self._owed or unmarked:
-            self._publish(chunk)
+            self._publish(chunk, started_s)
         self._behind = not chunk.reached
         if self._behind:
             return True
@@ -255,11 +259,11 @@ class CaptureTail:
                 self._use(meta, {table.name: table for table in self._tables.values()})
         return chunk
 
-    def _publish(self, chunk: Chunk) -> None:
+    def _publish(self, chunk: Chunk, started_s: float) -> None:
         self._source.make_durable()
         notices, self._owed = self._owed, []
         try:
-            self._publisher.send(chunk.records, notices)
+            sent_bytes = self._publisher.send(chunk.records, notices)
         except BaseException:
             self._owed = notices
             raise
@@ -280,6 +284,13 @@ class CaptureTail:
             reach("capture.before_watermark")
             self._write_watermark(heartbeat=False)
             reach("capture.after_watermark")
+        figures = {
+            "entries": len(chunk.entries),
+            "rows": sum(map(len, chunk.records.values())),
+            "bytes": sent_bytes,
+            "ms": (self._clock.monotonic_s() - started_s) * 1000,
+        }
+        self._done(Unit("capture.cut", self._source.name, figures, seq=self._position.seq))
 
     def _write_watermark(self, *, heartbeat: bool) -> None:
         mark = digest(self._last_entry) if self._last_entry else self._last.digest if self._last else ""
@@ -321,3 +332,6 @@ class CaptureTail:
                 pause_ms=self._settings.prune_pause_ms,
             )
         return False
+
+    def close(self) -> None:
+        self._source.close()

@@ -25,3 +25,6 @@ class Compaction:
         self._due_ms = now_ms + EVERY_MS
         self._compact(now_ms)
         return False
+
+    def close(self) -> None:
+        """The transport is its opener's."""

@@ -1,13 +1,16 @@
 """Do: the verbs capture, snapshot and sink: one process each, all sources of the configuration in one loop.
 
 Invariant: whatever ends a daemon, opening included, is an event in its log: a supervisor sees only an exit code
-(test_a_daemon_that_cannot_open_says_so_in_its_log).
+(test_a_daemon_that_cannot_open_says_so_in_its_log). SIGHUP is a restart inside the process: everything but the locks is
+closed and opened anew, so that secrets are read again and nothing half old is left (test_sighup_opens_everything_anew).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 import click
 
@@ -24,36 +27,119 @@ from cli.wiring import (
     telemetry,
 )
 from ops.clock import SystemClock
-from ops.config import Config
-from ops.loop import Loop, Stepper
+from ops.config import Config, load
+from ops.health import FOLDER, STEP_S, HealthFile, StepperHealth
+from ops.loop import Ended, Loop, Signals, Stepper
+from ops.notify import Notifier
+from ops.reload import moved
 from ops.supervise import parent_alive, supervised
+from ops.units import Done, Units
+from schemas.errors import ConfigError
 from schemas.ports import Registry, Transport
 
 ORPHAN_S = 20.0
 """Under a supervisor: a capture of a killed one, not started by anybody now, sees within this that it is alone."""
 
 Made = list[tuple[str, Stepper]]
-Make = Callable[[Transport, Registry, Say], Made]
+Make = Callable[[Config, Transport, Registry, Say, Done], Made]
 
 
-def _run(config: Config, process: str, names: list[str], make: Make, *, quiet: bool, locked: bool = False) -> None:
-    """Locks, then the stream, then the steppers; everything is given back in the opposite order."""
-    events = telemetry(config, process, terminal=not quiet)
-    try:
+class Daemon:
+    """One process from its start to its end.
+
+    Args:
+        make: builds the steppers on a transport; called again at every reload.
+        locked: only one such process may run for each source.
+    """
+
+    def __init__(
+        self,
+        ctx: click.Context,
+        process: str,
+        sources: tuple[str, ...],
+        make: Make,
+        *,
+        quiet: bool,
+        locked: bool = False,
+    ) -> None:
+        self._path: Path = ctx.obj
+        self._config = config_of(ctx)
+        self._process = process
+        self._names = chosen_sources(self._config, sources)
+        self._make = make
+        self._locked = locked
+        self._events = telemetry(self._config, process, terminal=not quiet)
+        self._units = Units(self._events)
+        self._signals = Signals(hangup_ends=sys.stdin.isatty())
+        self._notifier = Notifier(step_s=STEP_S[process])
+        self._health = HealthFile(self._config.path(self._config.run_folder) / FOLDER, process)
+
+    def run(self) -> None:
+        """Locks first, since they stay over reloads; everything is given back in the opposite order."""
+        self._signals.install()
+        try:
+            with ExitStack() as locks:
+                for name in self._names if self._locked else ():
+                    lock = capture_lock(self._config, name)
+                    lock.take(source=name, wait_s=ORPHAN_S if supervised() else 0.0)
+                    locks.callback(lock.release)
+                self._health.open()
+                locks.callback(self._health.close)
+                while self._life() is Ended.RELOAD:
+                    self._reload()
+        except Exception as error:
+            self._events.event("daemon.refused", str(error), level="error")
+            raise
+        self._events.event("daemon.stopped", f"{self._process} stopped between two steps")
+
+    def _life(self) -> Ended:
+        """Open, run until a signal, close."""
         with ExitStack() as held:
-            for name in names if locked else ():
-                lock = capture_lock(config, name)
-                lock.take(source=name, wait_s=ORPHAN_S if supervised() else 0.0)
-                held.callback(lock.release)
-            transport = open_transport(config)
+            transport = open_transport(self._config)
             held.callback(transport.close)
-            steppers = make(transport, open_registry(config, transport), events.say)
-            events.event("daemon.started", f"{process} of {', '.join(name for name, _ in steppers)}")
-            Loop(steppers, SystemClock(), events).run(parent_alive=parent_alive)
-    except Exception as error:
-        events.event("daemon.refused", str(error), level="error")
-        raise
-    events.event("daemon.stopped", f"{process} stopped between two steps")
+            registry = open_registry(self._config, transport)
+            steppers = self._make(self._config, transport, registry, self._events.say, self._units.done)
+            names = ", ".join(name for name, _ in steppers)
+            self._events.event("daemon.started", f"{self._process} of {names}")
+            self._notifier.ready(f"{self._process} of {names}")
+            self._health.write("running")
+            loop = Loop(steppers, SystemClock(), self._events, signals=self._signals, beat=self._beat)
+            try:
+                ended = loop.run(parent_alive=parent_alive)
+            finally:
+                self._units.flush()
+            if ended is Ended.RELOAD:
+                for _, stepper in steppers:
+                    stepper.close()
+            else:
+                # The end of the process frees the rest, without a word to servers that may not answer.
+                self._notifier.stopping()
+                self._health.write("stopping")
+        return ended
+
+    def _beat(self, steppers: Mapping[str, StepperHealth]) -> None:
+        self._units.flush()
+        self._health.health.steppers = dict(steppers)
+        self._health.write("running")
+        failing = [f"{name} fails with {one.error_code}" for name, one in steppers.items() if one.failures]
+        self._notifier.alive("; ".join(failing) or f"{len(steppers)} at work")
+
+    def _reload(self) -> None:
+        """The configuration as it is now, where a running daemon may take it; else the one it has, and a word."""
+        self._notifier.reloading()
+        self._health.write("reloading")
+        try:
+            fresh = load(self._path)
+        except ConfigError as error:
+            self._events.event("daemon.reload_refused", f"the old configuration stays: {error}", level="error")
+            return
+        fixed = moved(self._config, fresh)
+        if fixed:
+            text = f"{', '.join(fixed)} moved, which takes a restart: the old configuration stays"
+            self._events.event("daemon.reload_refused", text, level="error")
+            return
+        self._config = fresh
+        self._events.event("daemon.reloaded", f"{self._process} opens everything anew")
 
 
 @click.command("capture")
@@ -62,14 +148,13 @@ def _run(config: Config, process: str, names: list[str], make: Make, *, quiet: b
 @click.pass_context
 def capture_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -> None:
     """Tail the change logs of the sources into the stream."""
-    config = config_of(ctx)
-    chosen = chosen_sources(config, sources)
 
-    def make(transport: Transport, registry: Registry, say: Say) -> Made:
-        made: Made = [(name, capture_of(config, name, transport, registry, say)) for name in chosen]
+    def make(config: Config, transport: Transport, registry: Registry, say: Say, done: Done) -> Made:
+        names = chosen_sources(config, sources)
+        made: Made = [(name, capture_of(config, name, transport, registry, say, done)) for name in names]
         return [*made, ("compaction", Compaction(transport, SystemClock()))]
 
-    _run(config, "capture", chosen, make, quiet=quiet, locked=True)
+    Daemon(ctx, "capture", sources, make, quiet=quiet, locked=True).run()
 
 
 @click.command("snapshot")
@@ -78,13 +163,11 @@ def capture_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -
 @click.pass_context
 def snapshot_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -> None:
     """Copy and finalise the tables that ask for it."""
-    config = config_of(ctx)
-    chosen = chosen_sources(config, sources)
 
-    def make(_: Transport, registry: Registry, say: Say) -> Made:
-        return [(name, snapshot_of(config, name, registry, say)) for name in chosen]
+    def make(config: Config, _: Transport, registry: Registry, say: Say, done: Done) -> Made:
+        return [(name, snapshot_of(config, name, registry, say, done)) for name in chosen_sources(config, sources)]
 
-    _run(config, "snapshot", chosen, make, quiet=quiet)
+    Daemon(ctx, "snapshot", sources, make, quiet=quiet).run()
 
 
 @click.command("sink")
@@ -93,10 +176,10 @@ def snapshot_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) 
 @click.pass_context
 def sink_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -> None:
     """Apply the stream to the target."""
-    config = config_of(ctx)
-    chosen = chosen_sources(config, sources)
 
-    def make(transport: Transport, registry: Registry, say: Say) -> Made:
-        return [(name, sink_of(config, name, transport, registry, say)) for name in chosen]
+    def make(config: Config, transport: Transport, registry: Registry, say: Say, done: Done) -> Made:
+        return [
+            (name, sink_of(config, name, transport, registry, say, done)) for name in chosen_sources(config, sources)
+        ]
 
-    _run(config, "sink", chosen, make, quiet=quiet)
+    Daemon(ctx, "sink", sources, make, quiet=quiet).run()

@@ -22,6 +22,7 @@ _VERBS = {
     "capture": "cli.daemons",
     "snapshot": "cli.daemons",
     "sink": "cli.daemons",
+    "health": "cli.health",
     "status": "cli.observe",
     "lag": "cli.observe",
     "trace": "cli.observe",

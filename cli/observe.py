@@ -8,7 +8,7 @@ import time
 import click
 
 from cli.look import Looker
-from cli.options import as_json, chosen_sources, config_of, emit
+from cli.options import SECONDS, as_json, chosen_sources, config_of, emit
 from cli.render import lag_line, status_lines
 from cli.trace import trace_row
 from schemas.errors import Code, Refusal
@@ -33,16 +33,17 @@ def status_command(ctx: click.Context, json_output: bool) -> None:
 @click.option("--watch", is_flag=True, help="Print a line a second until interrupted.")
 @click.option("--wait", is_flag=True, help="Return once the lag is at or below --below for --for.")
 @click.option("--below", type=int, default=0, show_default=True, help="Changes.")
-@click.option("--for", "for_text", default="0s", show_default=True, help="How long it must stay so, e.g. 60s.")
-@click.option("--timeout", "timeout_s", type=float, default=None, help="Seconds until --wait gives up with exit 3.")
+@click.option(
+    "--for", "for_s", type=SECONDS, default="0s", show_default=True, help="How long it must stay so, e.g. 60s."
+)
+@click.option("--timeout", "timeout_s", type=SECONDS, default=None, help="Seconds until --wait gives up with exit 3.")
 @click.pass_context
 def lag_command(
-    ctx: click.Context, json_output: bool, watch: bool, wait: bool, below: int, for_text: str, timeout_s: float | None
+    ctx: click.Context, json_output: bool, watch: bool, wait: bool, below: int, for_s: float, timeout_s: float | None
 ) -> None:
     """How far the target is behind, in changes and in seconds; unknown is never zero."""
     config = config_of(ctx)
     looker = Looker(config, chosen_sources(config, ()))
-    for_s = float(for_text.rstrip("s"))
     started = time.monotonic()
     below_since: float | None = None
     try:

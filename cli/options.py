@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,23 @@ import click
 from ops.config import Config, load
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Seconds(click.ParamType[float]):
+    """Seconds, from 30, 30s, 5m or 2h."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value))
+        if found is None:
+            self.fail(f"{value!r} is no duration: 30s, 5m, 2h", param, ctx)
+        return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+SECONDS = _Seconds()
 
 
 def as_json(function: F) -> F:

@@ -24,6 +24,7 @@ from ops.clock import SystemClock
 from ops.config import Config, substitute
 from ops.retry import call_with_retries, with_retries
 from ops.telemetry import Telemetry
+from ops.units import Done, unheard
 from schemas.errors import Code, ConfigError
 from schemas.names import schema_topic, target_names
 from schemas.ports import REGISTRY_CALLS, TRANSPORT_CALLS, Registry, TopicSettings, Transport
@@ -168,7 +169,9 @@ def up_lock(config: Config) -> FileLock:
     return FileLock(folder / "up.lock", code=Code.UP_RUNNING, what="another up runs on this configuration")
 
 
-def capture_of(config: Config, source: str, transport: Transport, registry: Registry, say: Say) -> CaptureTail:
+def capture_of(
+    config: Config, source: str, transport: Transport, registry: Registry, say: Say, done: Done = unheard
+) -> CaptureTail:
     return CaptureTail(
         SqliteSource(open_source(config, source), source),
         transport,
@@ -176,17 +179,20 @@ def capture_of(config: Config, source: str, transport: Transport, registry: Regi
         SystemClock(),
         capture_settings(config, source),
         say=say,
+        done=done,
     )
 
 
-def snapshot_of(config: Config, source: str, registry: Registry, say: Say) -> SnapshotTail:
+def snapshot_of(config: Config, source: str, registry: Registry, say: Say, done: Done = unheard) -> SnapshotTail:
     reader = SqliteSource(open_source(config, source), source)
     target = open_target(config, f"snapshot-{source}")
     limit = config.limits.max_wal_bytes
-    return SnapshotTail(reader, reader, target, registry, SystemClock(), max_wal_bytes=limit, say=say)
+    return SnapshotTail(reader, reader, target, registry, SystemClock(), max_wal_bytes=limit, say=say, done=done)
 
 
-def sink_of(config: Config, source: str, transport: Transport, registry: Registry, say: Say) -> SinkTail:
+def sink_of(
+    config: Config, source: str, transport: Transport, registry: Registry, say: Say, done: Done = unheard
+) -> SinkTail:
     return SinkTail(
         source,
         open_target(config, f"sink-{source}"),
@@ -196,4 +202,5 @@ def sink_of(config: Config, source: str, transport: Transport, registry: Registr
         SinkSettings(config.transport.prefix, max_transaction_rows=config.limits.max_transaction_rows),
         owner=f"{os.getpid()}-{uuid.uuid4().hex}",
         say=say,
+        done=done,
     )

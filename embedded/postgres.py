@@ -188,8 +188,8 @@ def arguments_of(pid: int) -> list[str]:
     """The command line of a process; empty when there is none of this pid, or only what its parent did not wait for."""
     if Path("/proc/self/cmdline").exists():
         try:
-            shown = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
-            return shown.split("\0") if shown else []
+            text = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+            return text.split("\0") if text else []
         except OSError:
             return []
     shown = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)

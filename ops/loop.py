@@ -2,17 +2,20 @@
 
 Invariant: only this loop logs a failure of a step, once per cause and again when it is over; a refusal ends the process
 with its exit code (trying again without a change would refuse again), everything else is tried again with a growing
-pause, while the other steppers go on.
+pause, while the other steppers go on. Signals take effect between two steps, never inside one.
 """
 
 from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
+from types import FrameType
 from typing import Protocol
 
+from ops.health import StepperHealth
 from ops.telemetry import Telemetry
 from schemas.errors import Code, Failed, Refusal, Superseded, TailraceError
 from schemas.ports import Clock
@@ -21,6 +24,7 @@ IDLE_MIN_S = 0.002
 IDLE_MAX_S = 0.02
 BACKOFF_MIN_S = 0.1
 BACKOFF_MAX_S = 10.0
+BEAT_S = 1.0
 _PERMANENT = frozenset({Code.SOURCE_CORRUPT, Code.SOURCE_MISSING})
 
 
@@ -29,15 +33,53 @@ class Stepper(Protocol):
         """One unit of work; True while there is more to do at once."""
         ...
 
+    def close(self) -> None:
+        """Give back the connections that only this stepper uses. It is not stepped again."""
+        ...
+
+
+class Ended(Enum):
+    """Why the loop returned."""
+
+    STOPPED = "stopped"
+    RELOAD = "reload"
+    ORPHANED = "orphaned"
+
+
+class Signals:
+    """SIGTERM and SIGINT ask for an end, SIGHUP for a reload. Installed before anything is opened: a signal that comes
+    meanwhile is kept, not fatal.
+
+    Args:
+        hangup_ends: on a terminal SIGHUP says that the terminal is gone, and nobody asked for a daemon.
+    """
+
+    def __init__(self, *, hangup_ends: bool = False) -> None:
+        self.stop = False
+        self.reload = False
+        self._hangup_ends = hangup_ends
+
+    def install(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._received)
+
+    def _received(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP and not self._hangup_ends:
+            self.reload = True
+        elif self.stop and number == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice: somebody does not want to wait for the step
+        else:
+            self.stop = True
+
 
 @dataclass(slots=True)
 class _Slot:
     name: str
     stepper: Stepper
     due_s: float = 0.0
-    failures: int = 0
     said: str = ""
     idle_s: float = field(default=IDLE_MIN_S)
+    health: StepperHealth = field(default_factory=StepperHealth)
 
 
 def relax_collector() -> None:
@@ -48,39 +90,64 @@ def relax_collector() -> None:
 
 
 class Loop:
-    """One process's steppers."""
+    """One process's steppers.
 
-    def __init__(self, steppers: Sequence[tuple[str, Stepper]], clock: Clock, telemetry: Telemetry) -> None:
+    Args:
+        beat: called about once a second between two steps, with the health of every stepper.
+    """
+
+    def __init__(
+        self,
+        steppers: Sequence[tuple[str, Stepper]],
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        signals: Signals | None = None,
+        beat: Callable[[Mapping[str, StepperHealth]], None] = lambda steppers: None,  # noqa: ARG005
+    ) -> None:
         self._slots = [_Slot(name, stepper) for name, stepper in steppers]
         self._clock = clock
         self._telemetry = telemetry
-        self._stopping = False
+        self._signals = signals or Signals()
+        self._beat = beat
+        self._beat_due_s = 0.0
 
     def stop(self) -> None:
         """Ends the loop between two steps."""
-        self._stopping = True
+        self._signals.stop = True
 
-    def run(self, *, parent_alive: Callable[[], bool] = lambda: True) -> None:
-        """Until SIGTERM, SIGINT, `stop` or the parent's death. Raises Refusal."""
+    def run(self, *, parent_alive: Callable[[], bool] = lambda: True) -> Ended:
+        """Until a signal, `stop` or the parent's death. Raises Refusal."""
         relax_collector()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.stop())
+        signals = self._signals
         look = 0
-        while not self._stopping:
+        while not signals.stop:
+            if signals.reload:
+                signals.reload = False
+                return Ended.RELOAD
             moved = False
-            now_s = self._clock.monotonic_s()
             for slot in self._slots:
-                if slot.due_s <= now_s and not self._stopping:
+                self._sign()
+                if slot.due_s <= self._clock.monotonic_s() and not signals.stop:
                     moved |= self._one(slot)
             look += 1
             if look % 64 == 0 and not parent_alive():
                 self._telemetry.event("loop.orphaned", "the parent process is gone: stopping", level="warning")
-                return
-            if not moved and not self._stopping:
+                return Ended.ORPHANED
+            if not moved and not signals.stop:
                 next_s = min(slot.due_s for slot in self._slots)
                 self._clock.sleep(min(IDLE_MAX_S, max(IDLE_MIN_S, next_s - self._clock.monotonic_s())))
+        return Ended.STOPPED
+
+    def _sign(self) -> None:
+        """Before a step, so that the age of the last sign is what the present step takes."""
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._beat_due_s:
+            self._beat_due_s = now_s + BEAT_S
+            self._beat({slot.name: slot.health for slot in self._slots})
 
     def _one(self, slot: _Slot) -> bool:
+        health = slot.health
         try:
             moved = slot.stepper.step()
         except Refusal:
@@ -90,21 +157,27 @@ class Loop:
                 raise
             self._failed(slot, error)
             return False
-        if slot.failures:
+        if health.failures:
             self._telemetry.event(
-                "loop.recovered", f"{slot.name} works again after {slot.failures} failures", source=slot.name
+                "loop.recovered", f"{slot.name} works again after {health.failures} failures", source=slot.name
             )
-            slot.failures, slot.said = 0, ""
+            health.failures, health.failing_since_ms, health.error_code, slot.said = 0, 0, "", ""
+        health.step_at_ms = self._clock.now_ms()
         if moved:
+            health.state, health.moved_at_ms = "working", health.step_at_ms
             slot.idle_s = IDLE_MIN_S
         else:
+            health.state = "idle"
             slot.due_s = self._clock.monotonic_s() + slot.idle_s
             slot.idle_s = min(IDLE_MAX_S, slot.idle_s * 1.5)
         return moved
 
     def _failed(self, slot: _Slot, error: TailraceError) -> None:
-        slot.failures += 1
-        pause_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(slot.failures - 1, 10))
+        health = slot.health
+        health.failures += 1
+        health.state, health.error_code = "failing", str(error.code)
+        health.failing_since_ms = health.failing_since_ms or self._clock.now_ms()
+        pause_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(health.failures - 1, 10))
         if isinstance(error, Superseded):
             pause_s = max(pause_s, 0.5)
         slot.due_s = self._clock.monotonic_s() + pause_s

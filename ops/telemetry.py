@@ -6,6 +6,7 @@ URLs are masked once more here, where everything passes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -37,16 +38,19 @@ class Telemetry:
 
     def event(self, action: str, text: str, *, level: str = "info", **context: object) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() // 1_000_000 % 1000:03d}Z"
-        text = masked(text.replace("\n", " | "))
+        text = text.replace("\n", " | ")
         if self._json:
             line = json.dumps(
                 {"at": stamp, "level": level, "process": self._process, "action": action, "text": text, **context},
                 default=str,
             )
         else:
-            line = f"{stamp} {level.upper()} {self._process} {action}: {text}"
+            words = [text, *(f"{name}={_word(value)}" for name, value in context.items())]
+            line = f"{stamp} {level.upper()} {self._process} {action}: {' '.join(word for word in words if word)}"
+        line = masked(line)
         if self._terminal:
-            print(line, file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # a terminal that was closed; the files have the line, too
+                print(line, file=sys.stderr, flush=True)
         if self._folder is not None:
             for name in ("migration.log", *(("error.log",) if level == "error" else ())):
                 with (self._folder / name).open("a", encoding="utf-8") as file:
@@ -55,6 +59,12 @@ class Telemetry:
     def say(self, action: str, text: str) -> None:
         """The two-argument form that steppers take."""
         self.event(action, text)
+
+
+def _word(value: object) -> str:
+    """A value behind `name=`, in one word: names of tables may hold anything."""
+    text = str(value)
+    return text if re.fullmatch(r"[^\s\"=]+", text) else json.dumps(text)
 
 
 class NewErrors:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from adapters.postgres import Postgres
+from ops.units import Done, Unit, unheard
 from schemas.change import Notice, Progress, Stored, TableState, TopicPartition, Watermark
 from schemas.errors import Code, Superseded, Transient, Unknown
 from schemas.names import notice_topic, topic_of, watermark_topic
@@ -52,6 +53,7 @@ class SinkTail:
         *,
         owner: str,
         say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
+        done: Done = unheard,
     ) -> None:
         self._source = source
         self._target = target
@@ -60,6 +62,7 @@ class SinkTail:
         self._settings = settings
         self._owner = owner
         self._say = say
+        self._done = done
         self._writer = PostgresTarget(target, registry, source)
         self._watermark_topic = watermark_topic(settings.prefix, source)
         self._notices = notice_topic(settings.prefix, source)
@@ -121,6 +124,7 @@ class SinkTail:
         advances = watermark.seq > progress.applied
         if not wanted and not advances and not self._ticks(progress, watermark, now_ms):
             return False
+        started_s = self._clock.monotonic_s()
         mine = {where: bounds for where, bounds in wanted.items() if where.topic == self._notices}
         notices = [notice_of(stored) for batch in self._batches(mine) for stored in batch]
         held = {
@@ -134,7 +138,10 @@ class SinkTail:
         offsets.update({where: end for where, (_, end) in {**mine, **records}.items() if end is not None})
         covered = sum((end or 0) - start for start, end in records.values())
         if covered > self._settings.max_transaction_rows:
-            return self._apply_large(progress, watermark, records, tables_of, offsets, notices, now_ms)
+            if not self._apply_large(progress, watermark, records, tables_of, offsets, notices, now_ms):
+                return False
+            self._tell("sink.large", watermark, started_s, records=covered, notices=len(notices))
+            return True
         by_topic: dict[str, list[Stored]] = {}
         for batch in self._batches(records):
             for stored in batch:
@@ -150,7 +157,17 @@ class SinkTail:
         with self._losing_progress():
             self._writer.apply(progress, watermark, offsets=offsets, tables=collapsed, notices=notices, now_ms=now_ms)
         self._transport.commit_group(self._settings.group, offsets)
+        if wanted or advances:
+            rows = sum(map(len, collapsed.values()))
+            weight = sum(len(one.value or b"") for some in by_topic.values() for one in some)
+            self._tell(
+                "sink.apply", watermark, started_s, records=covered, notices=len(notices), rows=rows, bytes=weight
+            )
         return True
+
+    def _tell(self, action: str, watermark: Watermark, started_s: float, **figures: float) -> None:
+        ms = (self._clock.monotonic_s() - started_s) * 1000
+        self._done(Unit(action, self._source, {**figures, "ms": ms}, seq=watermark.seq))
 
     def _apply_large(
         self,
@@ -228,3 +245,8 @@ class SinkTail:
                 raise Transient(
                     Code.STREAM_BUSY, "the stream does not hold yet what its watermark covers", source=self._source
                 )
+
+    def close(self) -> None:
+        """The source is free for the next sink once this returns."""
+        self._target.free_advisory_locks()
+        self._target.close()

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from adapters.postgres import Postgres
 from ops.points import reach
+from ops.units import Done, Unit, unheard
 from schemas.avro import frame, key_schema, plan_of, subject_of_key, subject_of_value, value_schema
 from schemas.ddl import create_table, full_name
 from schemas.errors import Code, Failed, Misfit, Transient
@@ -43,12 +44,14 @@ class TableCopy:
         clock: Clock,
         *,
         max_chunk_bytes: int = 64 * 1024 * 1024,
+        done: Done = unheard,
     ) -> None:
         self._source = source
         self._reader = reader
         self._target = target
         self._registry = registry
         self._clock = clock
+        self._done = done
         self._state = CopyState(target, source.name)
         self._sizes: dict[str, ChunkSize] = {}
         self._max_chunk_bytes = max_chunk_bytes
@@ -175,6 +178,10 @@ class TableCopy:
     def _ended(self, work: TableWork, slices: Slices) -> bool:
         """True when the views found nothing behind the last key: then the copy is complete."""
         self._sizes[work.table] = slices.size
+        if slices.rows:
+            took_ms = (self._clock.monotonic_s() - slices.started_s) * 1000
+            figures = {"rows": slices.rows, "bytes": slices.weight_bytes, "ms": took_ms}
+            self._done(Unit("snapshot.chunk", self._source.name, figures, table=work.table, seq=slices.head))
         if slices.rows or slices.moved:
             return False
         self._source.make_durable()

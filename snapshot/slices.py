@@ -27,7 +27,7 @@ class Slices:
     """The rows of one chunk. After the iteration:
 
     `rows`: how many were given; `last_key`: key of the last one; `head`: highest head of the views; `size`: what the next
-    slice should read; `count`: slices given; `moved`: the schema is another one than expected, nothing of that view was
+    slice should read; `count`: slices given; `weight_bytes`: of their texts and blobs; `moved`: the schema is another one than expected, nothing of that view was
     given.
     """
 
@@ -49,7 +49,8 @@ class Slices:
         self._max_bytes = max_bytes
         self.last_key = after
         self.size = size
-        self.rows = self.count = self.head = 0
+        self.rows = self.count = self.head = self.weight_bytes = 0
+        self.started_s = clock.monotonic_s()
         self.moved = False
 
     def slices(self, names: Sequence[str], *, most: int = MAX_SLICES) -> Iterator[list[Row]]:
@@ -57,12 +58,11 @@ class Slices:
         own = self._table.row_columns
         order = [own.index(name) for name in names]
         as_they_are = order == list(range(len(own)))
-        total_bytes = 0
-        while self.count < most and total_bytes < self._max_bytes:
+        while self.count < most and self.weight_bytes < self._max_bytes:
             batches, weight = self._slice()
             if not batches:
                 return
-            total_bytes += weight
+            self.weight_bytes += weight
             self.count += 1
             self.rows += sum(map(len, batches))
             self.last_key = self._reader.key_of(self._table, batches[-1][-1])

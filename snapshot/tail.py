@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from adapters.postgres import Postgres
 from ops.points import reach
+from ops.units import Done, unheard
 from schemas.bookkeeping import statements as bookkeeping
 from schemas.change import TableState
 from schemas.ddl import full_name, indexes, not_nulls
@@ -37,13 +38,14 @@ class SnapshotTail:
         *,
         max_wal_bytes: int = 256 << 20,
         say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
+        done: Done = unheard,
     ) -> None:
         self._source = source
         self._reader = reader
         self._target = target
         self._clock = clock
         self._say = say
-        self._copy = TableCopy(source, reader, target, registry, clock)
+        self._copy = TableCopy(source, reader, target, registry, clock, done=done)
         self._state = CopyState(target, source.name)
         self._database: Database | None = None
         self._looked_at_ms = 0
@@ -185,3 +187,7 @@ class SnapshotTail:
         parts = ", ".join(f"max(octet_length({quote(c.target)}::text))" for c in text)
         answer = self._target.rows(f"SELECT {parts} FROM {full_name(plan)}")[0]
         return {column.name: int(size or 0) for column, size in zip(text, answer, strict=True)}
+
+    def close(self) -> None:
+        self._reader.close()
+        self._target.close()

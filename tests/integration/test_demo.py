@@ -49,7 +49,9 @@ def test_the_broker_of_a_killed_demo_is_shut_down(tmp_path: Path) -> None:
 def _writers(folder: Path) -> list[int]:
     """Pids of the sample application's writers in this folder."""
     pids = [int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit()]
-    return [pid for pid in pids if "examples.legal_cases.writer" in (at := arguments_of(pid)) and str(folder) in str(at)]
+    return [
+        pid for pid in pids if "examples.legal_cases.writer" in (at := arguments_of(pid)) and str(folder) in str(at)
+    ]
 
 
 def _gone(found: Callable[[], list[Any]]) -> bool:
