@@ -27,8 +27,8 @@ class Slices:
     """The rows of one chunk. After the iteration:
 
     `rows`: how many were given; `last_key`: key of the last one; `head`: highest head of the views; `size`: what the next
-    slice should read; `count`: slices given; `weight_bytes`: of their texts and blobs; `moved`: the schema is another one than expected, nothing of that view was
-    given.
+    slice should read; `count`: slices given; `weight_bytes`: of their texts and blobs; `moved`: the schema is another one
+    than expected, nothing of that view was given.
     """
 
     def __init__(
