@@ -24,6 +24,7 @@ from embedded.postgres import EmbeddedPostgres
 from ops.clock import SystemClock
 from ops.loop import relax_collector
 from schemas.bookkeeping import statements as bookkeeping
+from sink.postgres_target import PostgresTarget
 from sink.progress import read_progress
 from sink.tail import SinkSettings, SinkTail
 from snapshot.tail import SnapshotTail
@@ -133,7 +134,8 @@ class Line:
         transport = self.transport()
         registry = TopicRegistry(transport, "bench.schemas")
         settings = SinkSettings("bench", look_ms=20)
-        return SinkTail(SOURCE, self._postgres(), transport, registry, self.clock, settings, owner="bench")
+        target = PostgresTarget(self._postgres(), registry, SOURCE)
+        return SinkTail(SOURCE, target, transport, self.clock, settings, owner="bench")
 
     def copy(self) -> SnapshotTail:
         reader = SqliteSource(self._sqlite(), SOURCE)

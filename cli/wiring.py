@@ -28,6 +28,7 @@ from ops.units import Done, unheard
 from schemas.errors import Code, ConfigError
 from schemas.names import schema_topic, target_names
 from schemas.ports import REGISTRY_CALLS, TRANSPORT_CALLS, Registry, TopicSettings, Transport
+from sink.postgres_target import PostgresTarget
 from sink.tail import SinkSettings, SinkTail
 from snapshot.tail import SnapshotTail
 
@@ -195,9 +196,8 @@ def sink_of(
 ) -> SinkTail:
     return SinkTail(
         source,
-        open_target(config, f"sink-{source}"),
+        PostgresTarget(open_target(config, f"sink-{source}"), registry, source),
         transport,
-        registry,
         SystemClock(),
         SinkSettings(config.transport.prefix, max_transaction_rows=config.limits.max_transaction_rows),
         owner=f"{os.getpid()}-{uuid.uuid4().hex}",

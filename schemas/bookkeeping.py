@@ -5,6 +5,8 @@ Invariant: whatever says how far the target is lies in the target, and moves in 
 
 from __future__ import annotations
 
+from schemas.authority import TABLES as AUTHORITY
+
 SCHEMA = "tailrace"
 FORMAT = 1
 
@@ -45,4 +47,4 @@ END $guard$"""
 
 def statements() -> list[str]:
     """Idempotent; needs CREATE on the database only the first time."""
-    return [f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}", *_TABLES, GUARD]
+    return [f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}", *_TABLES, *AUTHORITY, GUARD]

@@ -149,6 +149,18 @@ class Notice:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Collapsed:
+    """Last states of one table: framed keys of tombstones; (key, framed value) of upserts, in arrival order."""
+
+    deletes: list[bytes] = field(default_factory=list)
+    upserts: list[tuple[bytes, bytes]] = field(default_factory=list)
+    highest: int = 0
+
+    def __len__(self) -> int:
+        return len(self.deletes) + len(self.upserts)
+
+
 class TableState(StrEnum):
     """Life of a table in the target. Each transition has exactly one owner (in brackets).
 
@@ -210,6 +222,8 @@ class Progress:
     highest: int = 0
     """Highest seq ever applied; after a rewind nothing below it is consistent."""
     phase: str = "source"
+    open: bool = True
+    """May cuts be applied in this phase?"""
 
     def floor_of(self, table: str) -> int:
         one = self.tables[table]

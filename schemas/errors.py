@@ -65,6 +65,12 @@ class Code(StrEnum):
     PROGRESS_LOST = "progress-lost"
     COPY_SUPERSEDED = "copy-superseded"
     POOLER_REFUSED = "pooler-refused"
+    # cutover
+    AUTHORITY_MOVED = "authority-moved"
+    FENCE_BUSY = "fence-busy"
+    FENCE_LOST = "fence-lost"
+    VERB_ILLEGAL = "verb-illegal"
+    GATE_BLOCKED = "gate-blocked"
     # values and schema
     MISFIT = "misfit"
     NAME_COLLISION = "name-collision"

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from schemas.change import (
+    Collapsed,
     Ends,
     Entry,
     Fetched,
     Message,
+    Notice,
     Position,
+    Progress,
     Record,
     TopicPartition,
+    Watermark,
 )
 from schemas.model import Database, Key, Row, Table, Value
 
@@ -250,6 +254,47 @@ class SourceReader(Protocol):
     def key_of(self, table: Table, row: Row) -> Key: ...
 
 
+class Target(Protocol):
+    """The side that one source's cuts are applied to. Direction-neutral: PostgreSQL and SQLite implement it."""
+
+    def prepared(self) -> bool:
+        """Is its bookkeeping there? While it is not, the sink waits."""
+        ...
+
+    def claim(self, owner: str) -> Progress:
+        """Take the source's lease for this owner; applies of the former owner lose their compare-and-set from now on.
+        Raises Refusal(SINK_OWNED) naming who holds it."""
+        ...
+
+    def progress(self) -> Progress | None: ...
+
+    def apply(
+        self,
+        before: Progress,
+        watermark: Watermark,
+        *,
+        offsets: Mapping[TopicPartition, int],
+        tables: Mapping[str, Collapsed],
+        notices: Sequence[Notice],
+        now_ms: int,
+    ) -> None:
+        """One cut with its progress, all or nothing, behind a compare-and-set on (owner, applied, phase). Raises
+        Superseded when that lost; after Unknown the progress must be read first."""
+        ...
+
+    def slice(self, before: Progress, applying_to: int, table: str, collapsed: Collapsed) -> None:
+        """Rows of a large cut, in a transaction of their own; nothing is consistent until `apply` closes the cut."""
+        ...
+
+    def is_unique(self, table: str) -> bool:
+        """Does the table carry unique constraints besides its key?"""
+        ...
+
+    def decode_key(self, schema_id: int, payload: bytes) -> Key:
+        """SQLite values of one key."""
+        ...
+
+
 class Clock(Protocol):
     def now_ms(self) -> int:
         """Wall clock, for stamps that people read."""
@@ -270,6 +315,7 @@ __all__ = [
     "SourceReader",
     "SourceView",
     "Sqlite",
+    "Target",
     "TopicSettings",
     "Transport",
 ]

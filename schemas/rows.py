@@ -64,6 +64,10 @@ class RowCodec:
         """psycopg results back to SQLite values."""
         return _by_column(rows, self._row.from_pg, self._row.decoders)
 
+    def keys_from_pg(self, keys: Sequence[tuple[Any, ...]]) -> list[Key]:
+        """psycopg results of the key columns back to SQLite keys."""
+        return _by_column(keys, self._key.from_pg, self._key.decoders)
+
 
 class _Side:
     """Columns of a row or of a key with their codecs."""

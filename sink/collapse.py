@@ -8,24 +8,11 @@ Cases: test_lower_label_never_wins, test_record_at_the_floor_is_ignored.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 from schemas.avro import unframe
-from schemas.change import Stored
+from schemas.change import Collapsed, Stored
 from schemas.model import Key
 from schemas.wire import seq_of
-
-
-@dataclass(slots=True)
-class Collapsed:
-    """Last states of one table: framed keys of tombstones; (key, framed value) of upserts, in arrival order."""
-
-    deletes: list[bytes] = field(default_factory=list)
-    upserts: list[tuple[bytes, bytes]] = field(default_factory=list)
-    highest: int = 0
-
-    def __len__(self) -> int:
-        return len(self.deletes) + len(self.upserts)
 
 
 def collapse(

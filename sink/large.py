@@ -13,16 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from adapters.spill import Spill
 from ops.points import reach
 from schemas.avro import unframe
-from schemas.change import Notice, Progress, Stored, TopicPartition, Watermark
+from schemas.change import Collapsed, Notice, Progress, Stored, TopicPartition, Watermark
+from schemas.ports import Target
 from schemas.wire import seq_of
-from sink.collapse import Collapsed
-from sink.postgres_target import PostgresTarget
 
 
 class LargeCut:
     """One large cut: `add` every record, then `apply` once, then `close`."""
 
-    def __init__(self, writer: PostgresTarget, *, slice_rows: int) -> None:
+    def __init__(self, writer: Target, *, slice_rows: int) -> None:
         self._writer = writer
         self._slice_rows = slice_rows
         self._spill = Spill()

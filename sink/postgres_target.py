@@ -15,13 +15,12 @@ from typing import Any
 from adapters.postgres import Postgres
 from ops.points import reach
 from schemas.avro import plan_of, unframe
-from schemas.change import Notice, NoticeKind, Progress, TableState, TopicPartition, Watermark
+from schemas.change import Collapsed, Notice, NoticeKind, Progress, TableState, TopicPartition, Watermark
 from schemas.errors import Code, Failed, Misfit, Superseded
 from schemas.plan import TablePlan
 from schemas.ports import Registry
 from schemas.rows import RowCodec
-from sink.collapse import Collapsed
-from sink.progress import offsets_text
+from sink.progress import claim, offsets_text, prepared, read_progress
 from sink.quarantine import Quarantine
 from sink.shapes import TableShapes
 from sink.statements import COPY_FROM_ROWS, arrays, delete_sql, temp_sql, upsert_sql
@@ -59,7 +58,7 @@ def _storable(codec: RowCodec, key: tuple[Any, ...]) -> list[tuple[Any, ...]]:
 
 
 class PostgresTarget:
-    """Writes the cuts of one source. The caller holds the claim (sink/progress.py)."""
+    """Implements ports.Target: writes the cuts of one source."""
 
     def __init__(self, target: Postgres, registry: Registry, source: str) -> None:
         self._target = target
@@ -67,6 +66,17 @@ class PostgresTarget:
         self._source = source
         self._shapes = TableShapes(target, registry, source)
         self._quarantine = Quarantine(target, source, self.decode_key)
+
+    def prepared(self) -> bool:
+        return prepared(self._target)
+
+    def claim(self, owner: str) -> Progress:
+        """The lease is a lock of the session: a pooler would hand it to somebody else."""
+        self._target.refuse_pooler()
+        return claim(self._target, self._source, owner)
+
+    def progress(self) -> Progress | None:
+        return read_progress(self._target, self._source)
 
     def decode_key(self, schema_id: int, payload: bytes) -> tuple[Any, ...]:
         """SQLite values of one key."""

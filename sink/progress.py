@@ -19,6 +19,9 @@ _TABLES = (
     "AND q.waived IS NULL) FROM tailrace.tables t WHERE t.source = %s"
 )
 
+OPEN_PHASES = ("source", "to_target")
+"""Writes belong to the source, or its fence's cutoff is still on its way: the forward stream may be applied."""
+
 
 def lock_key(source: str) -> int:
     """Key of the advisory lock of one source."""
@@ -52,6 +55,7 @@ def read_progress(target: Postgres, source: str) -> Progress | None:
         applied_at_ms=row[8],
         highest=row[9],
         phase=row[10],
+        open=row[10] in OPEN_PHASES,
     )
 
 

@@ -11,18 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from adapters.postgres import Postgres
 from ops.units import Done, Unit, unheard
 from schemas.change import Notice, Progress, Stored, TableState, TopicPartition, Watermark
 from schemas.errors import Code, Superseded, Transient, Unknown
 from schemas.names import notice_topic, topic_of, watermark_topic
-from schemas.ports import Clock, Registry, Transport
+from schemas.ports import Clock, Target, Transport
 from schemas.wire import notice_of, seq_of, watermark_of
 from sink.collapse import collapse
 from sink.collect import candidates, ranges, refuse_rewound
 from sink.large import LargeCut
-from sink.postgres_target import PostgresTarget
-from sink.progress import claim, prepared, read_progress
 
 WATERMARKS_READ = 2000
 
@@ -45,9 +42,8 @@ class SinkTail:
     def __init__(
         self,
         source: str,
-        target: Postgres,
+        target: Target,
         transport: Transport,
-        registry: Registry,
         clock: Clock,
         settings: SinkSettings,
         *,
@@ -63,7 +59,6 @@ class SinkTail:
         self._owner = owner
         self._say = say
         self._done = done
-        self._writer = PostgresTarget(target, registry, source)
         self._watermark_topic = watermark_topic(settings.prefix, source)
         self._notices = notice_topic(settings.prefix, source)
         self._progress: Progress | None = None
@@ -78,7 +73,7 @@ class SinkTail:
         now_ms = self._clock.now_ms()
         if not fresh and now_ms - self._looked_at_ms < self._settings.look_ms:
             return False
-        progress = read_progress(self._target, self._source)
+        progress = self._target.progress()
         self._looked_at_ms = now_ms
         if progress is None or progress.owner != self._owner:
             self._progress = None
@@ -86,15 +81,14 @@ class SinkTail:
                 Code.PROGRESS_LOST, "another sink took this source over", source=self._source, hint="stop one of them"
             )
         self._progress = progress
-        if progress.phase not in ("source", "to_target"):
+        if not progress.open:
             return False
         return any(self._cut(progress, watermark, now_ms) for watermark in candidates(self._watermarks, progress))
 
     def _start(self) -> bool:
-        if not prepared(self._target) or self._watermark_topic not in self._transport.topics(self._watermark_topic):
+        if not self._target.prepared() or self._watermark_topic not in self._transport.topics(self._watermark_topic):
             return False
-        self._target.refuse_pooler()
-        progress = claim(self._target, self._source, self._owner)
+        progress = self._target.claim(self._owner)
         known = self._transport.topics(f"{self._settings.prefix}.")
         refuse_rewound(self._transport.ends([w.topic for w in progress.offsets if w.topic in known]), progress)
         self._progress = progress
@@ -150,12 +144,12 @@ class SinkTail:
             return False
         collapsed = {
             tables_of[topic]: collapse(
-                some, floor=progress.floor_of(tables_of[topic]), decode_key=self._writer.decode_key
+                some, floor=progress.floor_of(tables_of[topic]), decode_key=self._target.decode_key
             )
             for topic, some in by_topic.items()
         }
         with self._losing_progress():
-            self._writer.apply(progress, watermark, offsets=offsets, tables=collapsed, notices=notices, now_ms=now_ms)
+            self._target.apply(progress, watermark, offsets=offsets, tables=collapsed, notices=notices, now_ms=now_ms)
         self._transport.commit_group(self._settings.group, offsets)
         if wanted or advances:
             rows = sum(map(len, collapsed.values()))
@@ -180,7 +174,7 @@ class SinkTail:
         now_ms: int,
     ) -> bool:
         """A cut beyond `max_transaction_rows`: memory stays flat, the target is not consistent until its last slice."""
-        large = LargeCut(self._writer, slice_rows=max(1, self._settings.max_transaction_rows // 4))
+        large = LargeCut(self._target, slice_rows=max(1, self._settings.max_transaction_rows // 4))
         try:
             for batch in self._batches(records):
                 if any(seq_of(stored) > watermark.seq for stored in batch):

@@ -12,6 +12,7 @@ from capture.sqlite_source import SqliteSource
 from capture.tail import CaptureSettings, CaptureTail
 from schemas.bookkeeping import statements
 from schemas.change import Progress
+from sink.postgres_target import PostgresTarget
 from sink.progress import read_progress
 from sink.tail import SinkSettings, SinkTail
 from snapshot.tail import SnapshotTail
@@ -61,7 +62,8 @@ class Small:
     def new_sink(self, owner: str, **settings: int) -> SinkTail:
         self.session = self.postgres()
         chosen = SinkSettings("p", look_ms=10, **settings)
-        return SinkTail("s", self.session, self.transport, self.registry, self.clock, chosen, owner=owner)
+        target = PostgresTarget(self.session, self.registry, "s")
+        return SinkTail("s", target, self.transport, self.clock, chosen, owner=owner)
 
     def run(self, *statements: str) -> None:
         for statement in statements:

@@ -24,6 +24,7 @@ from capture.tail import CaptureSettings, CaptureTail
 from ops.clock import SystemClock
 from schemas.bookkeeping import statements
 from schemas.errors import Code, Refusal
+from sink.postgres_target import PostgresTarget
 from sink.tail import SinkSettings, SinkTail
 from snapshot.tail import SnapshotTail
 from verify.verification import Verification
@@ -94,7 +95,8 @@ class World:
         self.copier = Postgres(url, application_name="copy")
         for statement in statements():
             self.target.run(statement)
-        self.sink = SinkTail("s", self.target, self.log, self.registry, SystemClock(), SinkSettings("p"), owner="one")
+        target = PostgresTarget(self.target, self.registry, "s")
+        self.sink = SinkTail("s", target, self.log, SystemClock(), SinkSettings("p"), owner="one")
         self.open()
         install(self.db, "identity")
         self.db.keep()

@@ -64,7 +64,7 @@ def test_zombie_apply_itself_loses_its_compare_and_set(small: Callable[..., Smal
     world.settle()
     (watermark,) = world.sink._watermarks[-1:]
     with pytest.raises(Superseded):
-        world.sink._writer.apply(stale, watermark, offsets={}, tables={}, notices=[], now_ms=0)
+        world.sink._target.apply(stale, watermark, offsets={}, tables={}, notices=[], now_ms=0)
     assert [(2,)] == world.rows("SELECT v FROM s.t")
 
 
@@ -200,7 +200,7 @@ def test_lost_commit_reply(small: Callable[..., Small]) -> None:
     world = small()
     world.run("INSERT INTO t VALUES (1, 1)")
     world.settle()
-    writer = world.sink._writer
+    writer = world.sink._target
     real = writer.apply
 
     def apply_and_lose_the_reply(*arguments: object, **named: object) -> None:

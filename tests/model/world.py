@@ -23,6 +23,7 @@ from schemas.errors import Code, TailraceError, Transient
 from schemas.plan import plan_from_json
 from schemas.ports import TopicSettings
 from schemas.rows import RowCodec
+from sink.postgres_target import PostgresTarget
 from sink.tail import SinkSettings, SinkTail
 from snapshot.tail import SnapshotTail
 from tests.fakes.transport import FakeTransport
@@ -151,9 +152,8 @@ class World:
         settings = SinkSettings(f"p{self.name}", max_transaction_rows=self.rng.choice((3, 1000)), look_ms=20)
         self.sink = SinkTail(
             self.name,
-            self.sink_session,
+            PostgresTarget(self.sink_session, self._registry(), self.name),
             self.transport,
-            self._registry(),
             self.clock,
             settings,
             owner=str(self.rng.random()),

@@ -1,0 +1,190 @@
+"""Do: one step of the way back: what one snapshot of the target sees and the last did not, into topics of its own.
+
+The order is the argument, as in capture/tail.py: entries and rows from one snapshot, flushed before they are published,
+the watermark last. A snapshot is always a whole number of transactions, so every cut reaches its head; its pages share
+one label. Position is read back from the stream, and never lies before the snapshot that the open stored: what the
+target's log holds from before belongs to the forward stream.
+While writes belong to the source this capture rests: whatever the forward sink writes is no change of the target's own.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from capture.outlet import Outlet
+from capture.position import known_of
+from capture.postgres_source import LoggedKey, PostgresSource, PostgresView, Read
+from capture.publish import Publisher
+from ops.points import reach
+from schemas.avro import frame
+from schemas.change import Notice, NoticeKind, Op, Position, Record
+from schemas.names import notice_topic, topic_of, watermark_topic
+from schemas.plan import TablePlan
+from schemas.ports import Clock, Registry, TopicSettings, Transport
+from schemas.rows import RowCodec
+
+WATERMARKS = TopicSettings(min_compaction_lag_ms=5 * 60 * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the authority row and the bookkeeping say while writes belong to the target."""
+
+    token: int
+    position: Position
+    """The snapshot that the open stored."""
+    identity: str
+    plans: tuple[TablePlan, ...]
+    """As the target's tables are now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReverseSettings:
+    prefix: str
+    """Of the topics of the way back."""
+    page_rows: int = 1000
+    max_row_bytes: int = 16 * 1024 * 1024
+    heartbeat_ms: int = 1000
+    prune_every_ms: int = 2000
+    prune_batch_rows: int = 2000
+    topic: TopicSettings = field(default_factory=TopicSettings)
+
+
+class PostgresTail:
+    """Tails one source's tables on the target. `start_of`: None while writes do not belong to the target."""
+
+    def __init__(
+        self,
+        source: PostgresSource,
+        transport: Transport,
+        registry: Registry,
+        clock: Clock,
+        settings: ReverseSettings,
+        *,
+        start_of: Callable[[], Start | None],
+        say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
+    ) -> None:
+        self._source = source
+        self._transport = transport
+        self._registry = registry
+        self._clock = clock
+        self._settings = settings
+        self._start_of = start_of
+        self._say = say
+        self._watermarks = watermark_topic(settings.prefix, source.name)
+        self._notices = notice_topic(settings.prefix, source.name)
+        self._started: Start | None = None
+        self._position = Position(0)
+        self._behind = True
+        self._prune_due_ms = 0
+
+    def step(self) -> bool:
+        start = self._start_of()
+        if start is None:
+            self._started = None
+            return False
+        if self._started is None or self._started.token != start.token:
+            self._start(start)
+            return True
+        if not self._behind and not self._source.changed():
+            return self._idle()
+        self._behind = True
+        with self._source.view() as view:
+            any_entry = self._pages(view)
+        position = view.position
+        if any_entry or self._outlet.last is None or self._outlet.last.seq < self._position.seq:
+            reach("reverse.before_watermark")
+            self._outlet.watermark(position)
+            reach("reverse.after_watermark")
+        self._position = position
+        self._behind = False
+        return any_entry
+
+    def _start(self, start: Start) -> None:
+        plans = [replace(plan, topic=topic_of(self._settings.prefix, plan.source, plan.table)) for plan in start.plans]
+        self._transport.create_topics({self._watermarks: WATERMARKS, self._notices: TopicSettings()})
+        known = known_of(self._transport, watermarks=self._watermarks, notices=self._notices)
+        publisher = Publisher(
+            self._transport,
+            self._registry,
+            notices=self._notices,
+            source=self._source.name,
+            identity=start.identity,
+            settings=self._settings.topic,
+            max_row_bytes=self._settings.max_row_bytes,
+        )
+        publisher.use(plans)
+        self._outlet = Outlet(
+            self._transport,
+            self._clock,
+            publisher,
+            topic=self._watermarks,
+            source=self._source.name,
+            identity=start.identity,
+            last=known.last,
+        )
+        self._source.use(plans)
+        self._codecs = {plan.table: RowCodec(plan) for plan in plans}
+        last = known.last
+        further = last is not None and last.token and last.seq >= start.position.seq
+        self._position = Position(last.seq, last.token) if last is not None and further else start.position
+        self._behind = True
+        self._started = start
+
+    def _pages(self, view: PostgresView) -> bool:
+        behind_id, found = 0, False
+        while True:
+            entries = view.entries(self._position, behind_id=behind_id, limit_rows=self._settings.page_rows)
+            if not entries:
+                return found
+            found = True
+            behind_id = entries[-1].id
+            self._page(view, entries)
+
+    def _page(self, view: PostgresView, entries: Sequence[LoggedKey]) -> None:
+        label = view.position.seq
+        records: dict[str, list[Record]] = {}
+        notices: list[Notice] = []
+        for table in {entry.table for entry in entries if entry.table in self._codecs}:
+            ops = {entry.key: entry.op for entry in entries if entry.table == table}
+            read = view.rows(table, list(ops))
+            records[table] = [Record(table, key, None, label, Op.DELETE) for key in read.gone]
+            records[table] += [Record(table, key, row, label, Op.UPDATE) for key, row in read.rows.items()]
+            notices += self._refused(table, read, label)
+        # After the rows were read: what they show was committed before, and is flushed now.
+        self._source.make_durable()
+        reach("reverse.before_send")
+        self._outlet.send(records, notices, stamps_ms=[entry.ts_ms for entry in entries])
+        reach("reverse.after_send")
+
+    def _refused(self, table: str, read: Read, label: int) -> list[Notice]:
+        value_id, key_id = self._outlet.publisher.schema_ids(table)
+        made = []
+        for key, why in read.unrestorable:
+            raw = frame(key_id, self._codecs[table].encode_keys([key])[0])
+            made.append(
+                Notice(
+                    NoticeKind.QUARANTINE,
+                    self._source.name,
+                    table,
+                    label,
+                    why,
+                    value_schema_id=value_id,
+                    key_schema_id=key_id,
+                    key=base64.b64encode(raw).decode(),
+                )
+            )
+        return made
+
+    def _idle(self) -> bool:
+        if self._outlet.heartbeat_due(self._settings.heartbeat_ms):
+            self._outlet.watermark(self._position, heartbeat=True)
+        now_ms = self._clock.now_ms()
+        if self._outlet.last is not None and now_ms >= self._prune_due_ms:
+            last = self._outlet.last
+            gone = self._source.prune(Position(last.seq, last.token), batch_rows=self._settings.prune_batch_rows)
+            more = gone >= self._settings.prune_batch_rows
+            self._prune_due_ms = now_ms + (50 if more else self._settings.prune_every_ms)
+        return False

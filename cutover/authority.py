@@ -1,0 +1,129 @@
+"""Do: the authority row: read it, and move it by compare-and-set together with the progress rows and the journal.
+
+The order is the argument: a move changes the row first, in the transaction of everything that goes with it. Whoever read
+an older token changes no row and stops (Superseded), before any fence, guard or route was touched on the strength of it.
+The phase in `tailrace.progress` moves in the same transaction: an apply in flight holds its progress row, so the move
+waits for it, and an apply that comes later loses its compare-and-set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from adapters.postgres import Postgres
+from schemas.authority import Authority, Migration, may_move
+from schemas.errors import Code, Refusal, Superseded
+
+_READ = (
+    "SELECT authority, token, drained, owner, extract(epoch FROM lease_until - clock_timestamp())::double precision, "
+    "reverse_start, reverse_label, cutoff::text, read_share, no_rollback::text, failed, "
+    "(extract(epoch FROM window_until) * 1000)::bigint FROM tailrace.migration WHERE id = 1"
+)
+
+
+class AuthorityRow:
+    """One migration's row. `actor` is written into the journal."""
+
+    def __init__(self, target: Postgres, *, actor: str) -> None:
+        self._target = target
+        self._actor = actor
+
+    def read(self) -> Migration:
+        """Raises Refusal(TARGET_UNPREPARED) where nothing was ever begun."""
+        if not self._target.rows("SELECT to_regclass('tailrace.migration') IS NOT NULL")[0][0]:
+            raise Refusal(Code.TARGET_UNPREPARED, "nothing runs yet", hint="tailrace up")
+        row = self._target.rows(_READ)[0]
+        return Migration(
+            authority=Authority(row[0]),
+            token=row[1],
+            drained=row[2],
+            owner=row[3],
+            lease_left_s=row[4],
+            reverse_start=row[5],
+            reverse_label=row[6],
+            cutoff=json.loads(row[7]),
+            read_share=row[8],
+            no_rollback=json.loads(row[9]),
+            failed=row[10],
+            window_until_ms=row[11],
+        )
+
+    def move(
+        self,
+        before: Migration,
+        after: Authority,
+        *,
+        verb: str,
+        lease_s: float | None = None,
+        also: Mapping[str, str] | None = None,
+        detail: Mapping[str, Any] | None = None,
+    ) -> int:
+        """One compare-and-set, its journal line and the progress rows; returns the new token. In the caller's transaction
+        if one is open.
+
+        Args:
+            lease_s: the move begins something that `before.owner`'s successor must finish within this time.
+            also: column -> SQL expression, set by the same statement (what the open stores: its own snapshot).
+        """
+        if not may_move(before.authority, after):
+            raise ValueError(f"no move from {before.authority} to {after}")
+        more = "".join(f", {column} = {expression}" for column, expression in (also or {}).items())
+        lease = "NULL" if lease_s is None else f"clock_timestamp() + interval '{float(lease_s)} seconds'"
+        with self._target.transaction():
+            changed = self._target.run(
+                f"UPDATE tailrace.migration SET authority = %s, token = token + 1, drained = false, owner = %s, "
+                f"lease_until = {lease}{more} WHERE id = 1 AND authority = %s AND token = %s",
+                (after, self._actor if lease_s is not None else "", before.authority, before.token),
+            )
+            if changed != 1:
+                raise self._moved(before)
+            self._target.run(
+                "UPDATE tailrace.progress SET phase = %s WHERE phase <> 'paused' OR %s <> 'source'",
+                (str(after), str(after)),
+            )
+            self.note(before.token + 1, before.authority, after, verb=verb, detail=detail or {})
+        return before.token + 1
+
+    def set(self, token: int, assignments: Mapping[str, str], *, verb: str, detail: Mapping[str, Any]) -> None:
+        """Change something beside the authority, as long as the token is this one. Values are SQL expressions."""
+        text = ", ".join(f"{column} = {expression}" for column, expression in assignments.items())
+        with self._target.transaction():
+            if self._target.run(f"UPDATE tailrace.migration SET {text} WHERE id = 1 AND token = %s", (token,)) != 1:
+                raise self._lost(token)
+            row = self._target.rows("SELECT authority FROM tailrace.migration WHERE id = 1")[0]
+            self.note(token, row[0], row[0], verb=verb, detail=detail)
+
+    def renew(self, token: int, *, lease_s: float) -> None:
+        """Keep the lease of a move that is under way; Superseded when somebody recovered it meanwhile."""
+        changed = self._target.run(
+            f"UPDATE tailrace.migration SET lease_until = clock_timestamp() + interval '{float(lease_s)} seconds' "
+            "WHERE id = 1 AND token = %s AND owner = %s",
+            (token, self._actor),
+        )
+        if changed != 1:
+            raise self._lost(token)
+
+    def note(self, token: int, before: str, after: str, *, verb: str, detail: Mapping[str, Any]) -> None:
+        self._target.run(
+            "INSERT INTO tailrace.journal(token, before, after, verb, actor, detail) VALUES (%s, %s, %s, %s, %s, %s)",
+            (token, str(before), str(after), verb, self._actor, json.dumps(dict(detail))),
+        )
+
+    def _moved(self, before: Migration) -> Superseded:
+        now = self.read()
+        return Superseded(
+            Code.AUTHORITY_MOVED,
+            f"the migration is at ({now.authority}, {now.token}), not at ({before.authority}, {before.token}) any more",
+            position=now.token,
+            hint="somebody else moved it: tailrace status",
+        )
+
+    def _lost(self, token: int) -> Superseded:
+        return Superseded(
+            Code.AUTHORITY_MOVED,
+            f"token {token} is no longer the one in force",
+            position=token,
+            hint="somebody else moved the migration: tailrace status",
+        )
