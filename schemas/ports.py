@@ -268,6 +268,10 @@ class Target(Protocol):
 
     def progress(self) -> Progress | None: ...
 
+    def close(self) -> None:
+        """Give the lease back and end the session: the source is free for the next sink once this returns."""
+        ...
+
     def apply(
         self,
         before: Progress,

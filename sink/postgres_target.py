@@ -75,6 +75,10 @@ class PostgresTarget:
         self._target.refuse_pooler()
         return claim(self._target, self._source, owner)
 
+    def close(self) -> None:
+        self._target.free_advisory_locks()
+        self._target.close()
+
     def progress(self) -> Progress | None:
         return read_progress(self._target, self._source)
 

@@ -242,5 +242,4 @@ class SinkTail:
 
     def close(self) -> None:
         """The source is free for the next sink once this returns."""
-        self._target.free_advisory_locks()
         self._target.close()
