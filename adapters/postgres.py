@@ -43,12 +43,16 @@ class Postgres:
     Args:
         url: connection URL; the password belongs to PGPASSWORD, ~/.pgpass or a substituted variable.
         role: SET ROLE after connecting, so that what is created belongs to it.
+        session_timeout_s: both ends give the session up when the network was silent for so long; its locks go with it.
     """
 
-    def __init__(self, url: str, *, application_name: str, role: str | None = None) -> None:
+    def __init__(
+        self, url: str, *, application_name: str, role: str | None = None, session_timeout_s: float | None = None
+    ) -> None:
         self._url = url
         self._application_name = application_name
         self._role = role
+        self._session_timeout_s = session_timeout_s
         self._connection: psycopg.Connection[Any] | None = None
 
     def connected(self) -> psycopg.Connection[Any]:
@@ -64,9 +68,7 @@ class Postgres:
                 autocommit=True,
                 application_name=self._application_name,
                 connect_timeout=10,
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=3,
+                **self._patience(),
             )
             # jsonb and json travel as text: their one codec is in schemas/typemap.py.
             set_json_dumps(_text, connection)
@@ -77,11 +79,43 @@ class Postgres:
                 ("idle_in_transaction_session_timeout", IDLE_TIMEOUT_MS),
             ):
                 connection.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+            self._lease(connection)
             connection.execute("SET client_min_messages = warning")
             connection.execute("SET timezone = 'UTC'")
             if self._role:
                 connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self._role)))
             return connection
+
+    def _patience(self) -> dict[str, Any]:
+        """Ours with the server: libpq's settings."""
+        if self._session_timeout_s is None:
+            return {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+        third = max(1, int(self._session_timeout_s / 3))
+        return {
+            "keepalives_idle": third,
+            "keepalives_interval": third,
+            "keepalives_count": 2,
+            "tcp_user_timeout": int(self._session_timeout_s * 1000),
+        }
+
+    def _lease(self, connection: psycopg.Connection[Any]) -> None:
+        """The server's with us: else it would keep the locks of a host that is cut off for two hours."""
+        if self._session_timeout_s is None:
+            return
+        third = max(1, int(self._session_timeout_s / 3))
+        settings = {
+            "tcp_keepalives_idle": third,
+            "tcp_keepalives_interval": third,
+            "tcp_keepalives_count": 2,
+            "tcp_user_timeout": int(self._session_timeout_s * 1000),
+        }
+        for name, value in settings.items():
+            connection.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+        if connection.info.server_version >= 140_000:
+            # Else a statement goes on to its end after the client was killed, and the locks with it. Servers on other
+            # systems than Linux refuse the setting.
+            with contextlib.suppress(errors.InvalidParameterValue):
+                connection.execute("SET client_connection_check_interval = 1000")
 
     def rows(
         self, statement: str, params: Sequence[Any] = (), *, binary: bool = True, prepare: bool | None = None
@@ -162,6 +196,20 @@ class Postgres:
         if self._connection is not None:
             with contextlib.suppress(psycopg.Error):  # a session that is gone holds none
                 self._connection.execute("SELECT pg_advisory_unlock_all()")
+
+    def release_advisory_lock(self, key: int) -> None:
+        """However often this session took it."""
+        held = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid = 1 AND "
+        while self.rows(f"{held}((classid::bigint << 32) | objid::bigint) = %s", (key,)):
+            self.rows("SELECT pg_advisory_unlock(%s)", (key,))
+
+    @property
+    def backend_pid(self) -> int | None:
+        """Of the session there is now; None without one. Asks nobody."""
+        connection = self._connection
+        if connection is None or connection.closed or connection.broken:
+            return None
+        return connection.info.backend_pid
 
     def refuse_pooler(self) -> None:
         """The advisory lock and the session's settings need a connection of our own: PgBouncer is refused.

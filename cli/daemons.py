@@ -22,6 +22,7 @@ from cli.wiring import (
     capture_of,
     open_registry,
     open_transport,
+    sink_group_of,
     sink_of,
     snapshot_of,
     telemetry,
@@ -34,7 +35,7 @@ from ops.notify import Notifier
 from ops.reload import moved
 from ops.supervise import parent_alive, supervised
 from ops.units import Done, Units
-from schemas.errors import ConfigError
+from schemas.errors import Code, ConfigError, Refusal
 from schemas.ports import Registry, Transport
 
 ORPHAN_S = 20.0
@@ -172,14 +173,19 @@ def snapshot_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) 
 
 @click.command("sink")
 @click.argument("sources", nargs=-1)
+@click.option("--group", "shared", is_flag=True, help="Share all sources with the other sinks of this configuration.")
 @click.option("--quiet", is_flag=True, help="Log to files only.")
 @click.pass_context
-def sink_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -> None:
-    """Apply the stream to the target."""
+def sink_command(ctx: click.Context, sources: tuple[str, ...], shared: bool, quiet: bool) -> None:
+    """Apply the stream to the target. A sink of named sources refuses a second one; --group shares them."""
+    if shared and sources:
+        raise Refusal(Code.USAGE, "--group shares all sources", hint="leave the names out, or --group")
 
     def make(config: Config, transport: Transport, registry: Registry, say: Say, done: Done) -> Made:
-        return [
-            (name, sink_of(config, name, transport, registry, say, done)) for name in chosen_sources(config, sources)
-        ]
+        names = chosen_sources(config, sources)
+        if shared or (config.sink_group and not sources):
+            group = sink_group_of(config, transport, registry, say, done)
+            return [("group", group), *((name, group.sink_of(name)) for name in names)]
+        return [(name, sink_of(config, name, transport, registry, say, done)) for name in names]
 
     Daemon(ctx, "sink", sources, make, quiet=quiet).run()

@@ -28,9 +28,10 @@ from ops.units import Done, unheard
 from schemas.errors import Code, ConfigError
 from schemas.names import schema_topic, target_names
 from schemas.ports import REGISTRY_CALLS, TRANSPORT_CALLS, Registry, TopicSettings, Transport
+from sink.group import SinkGroup
 from sink.postgres_target import PostgresTarget
 from sink.tail import SinkSettings, SinkTail
-from snapshot.tail import SnapshotTail
+from snapshot.tail import SILENT_MS, SnapshotTail
 
 Say = Callable[[str, str], None]
 TARGET_URL_FILE = "embedded-target"
@@ -118,7 +119,12 @@ def target_url(config: Config) -> str:
 
 
 def open_target(config: Config, purpose: str) -> Postgres:
-    return Postgres(target_url(config), application_name=f"tailrace-{purpose}", role=config.target_role or None)
+    return Postgres(
+        target_url(config),
+        application_name=f"tailrace-{purpose}",
+        role=config.target_role or None,
+        session_timeout_s=config.session_timeout_s,
+    )
 
 
 def telemetry(config: Config, process: str, *, terminal: bool) -> Telemetry:
@@ -187,20 +193,53 @@ def capture_of(
 def snapshot_of(config: Config, source: str, registry: Registry, say: Say, done: Done = unheard) -> SnapshotTail:
     reader = SqliteSource(open_source(config, source), source)
     target = open_target(config, f"snapshot-{source}")
-    limit = config.limits.max_wal_bytes
-    return SnapshotTail(reader, reader, target, registry, SystemClock(), max_wal_bytes=limit, say=say, done=done)
+    return SnapshotTail(
+        reader,
+        reader,
+        target,
+        registry,
+        SystemClock(),
+        max_wal_bytes=config.limits.max_wal_bytes,
+        silent_ms=max(SILENT_MS, int(config.session_timeout_s * 1000)),
+        say=say,
+        done=done,
+    )
 
 
 def sink_of(
-    config: Config, source: str, transport: Transport, registry: Registry, say: Say, done: Done = unheard
+    config: Config,
+    source: str,
+    transport: Transport,
+    registry: Registry,
+    say: Say,
+    done: Done = unheard,
+    *,
+    target: Postgres | None = None,
 ) -> SinkTail:
+    """`target`: the session of a group's member, which all its sinks share."""
     return SinkTail(
         source,
-        PostgresTarget(open_target(config, f"sink-{source}"), registry, source),
+        PostgresTarget(target or open_target(config, f"sink-{source}"), registry, source),
         transport,
         SystemClock(),
         SinkSettings(config.transport.prefix, max_transaction_rows=config.limits.max_transaction_rows),
         owner=f"{os.getpid()}-{uuid.uuid4().hex}",
         say=say,
         done=done,
+    )
+
+
+def sink_group_of(
+    config: Config, transport: Transport, registry: Registry, say: Say, done: Done = unheard
+) -> SinkGroup:
+    """One member for all sources of the configuration."""
+    target = open_target(config, "sink-member")
+    return SinkGroup(
+        f"{config.transport.prefix}:{SinkSettings(config.transport.prefix).group}",
+        list(config.source_databases),
+        target,
+        lambda source: sink_of(config, source, transport, registry, say, done, target=target),
+        SystemClock(),
+        timeout_ms=int(config.session_timeout_s * 1000),
+        say=say,
     )

@@ -20,6 +20,7 @@ from schemas.errors import Code, ConfigError, Refusal
 from schemas.names import target_names
 
 MIB = 1024 * 1024
+MIN_SESSION_S = 3.0
 
 
 class TransportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,6 +77,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backup_folder: str = "tailrace-backups"
     log_folder: str = "."
     run_folder: str = ".tailrace"
+    sink_group: bool = False
+    """Several sinks of this configuration share its sources; False: a second sink is refused."""
+    session_timeout_s: float = 10.0
+    """How long a sink or a copy that fell silent keeps what it works on from the others."""
     transport: TransportConfig = TransportConfig()
     registry: RegistryConfig = RegistryConfig()
     limits: LimitsConfig = LimitsConfig()
@@ -202,6 +207,12 @@ def _refuse_numbers(config: Config, name: str) -> None:
     for key, value in positive.items():
         if value < 1:
             raise ConfigError(Code.CONFIG_INVALID, f"{name}: {key} = {value}", hint="a whole number from 1 on")
+    if config.session_timeout_s < MIN_SESSION_S:
+        raise ConfigError(
+            Code.CONFIG_INVALID,
+            f"{name}: session_timeout_s = {config.session_timeout_s:g}: a sink that works would count as silent",
+            hint=f"seconds, from {MIN_SESSION_S:g} on",
+        )
     if config.limits.max_row_bytes > config.transport.max_message_bytes:
         raise ConfigError(
             Code.CONFIG_INVALID,
@@ -241,6 +252,9 @@ batch_size = 1000
 # target_role = "tailrace_owner"
 # "fold": identifiers in lower case, as unquoted SQL expects them; "preserve": as they are in SQLite.
 identifiers = "fold"
+# Several `tailrace sink` of this configuration share its sources; one that dies or falls silent is replaced.
+# sink_group = true
+# session_timeout_s = 10
 # Tables that stay behind, by name.
 exclude_tables = []
 

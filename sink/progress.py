@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
+from adapters.lease import key_of
 from adapters.postgres import Postgres
 from schemas.change import Progress, TableProgress, TableState, TopicPartition
 from schemas.errors import Code, Refusal
@@ -25,7 +25,7 @@ OPEN_PHASES = ("source", "to_target")
 
 def lock_key(source: str) -> int:
     """Key of the advisory lock of one source."""
-    return int.from_bytes(hashlib.sha256(f"tailrace:{source}".encode()).digest()[:8], "big", signed=True)
+    return key_of(f"tailrace:{source}")
 
 
 def prepared(target: Postgres) -> bool:

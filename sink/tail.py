@@ -22,6 +22,8 @@ from sink.collect import candidates, ranges, refuse_rewound
 from sink.large import LargeCut
 
 WATERMARKS_READ = 2000
+BEAT_S = 1.0
+"""How often the target hears of us while a large cut is read: a silent session loses its lease (adapters/lease.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class SinkTail:
         self._notices = notice_topic(settings.prefix, source)
         self._progress: Progress | None = None
         self._looked_at_ms = 0
+        self._beat_at_s = 0.0
         self._next_watermark: int | None = None
         self._watermarks: list[Watermark] = []
 
@@ -219,10 +222,17 @@ class SinkTail:
         later = watermark.captured_at_ms > progress.captured_at_ms
         return later and now_ms - progress.applied_at_ms >= self._settings.tick_ms
 
+    def _beat(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._beat_at_s >= BEAT_S:
+            self._target.progress()
+            self._beat_at_s = now_s
+
     def _batches(self, wanted: Mapping[TopicPartition, tuple[int, int | None]]) -> Iterator[list[Stored]]:
         """Everything in these ranges, in batches bounded by rows and bytes."""
         left = dict(wanted)
         while left:
+            self._beat()
             fetched = self._transport.fetch(left, max_messages=20_000)
             moved = False
             for where, (start, end) in list(left.items()):

@@ -109,6 +109,10 @@ class CopyState:
             (self._source, work.table, head),
         )
         self._target.run(
+            'DELETE FROM tailrace.copies WHERE source = %s AND "table" = %s AND generation < %s',
+            (self._source, work.table, work.generation),
+        )
+        self._target.run(
             "INSERT INTO tailrace.copies VALUES (%s, %s, %s, 0, NULL, 0, %s, 'copying', %s) "
             'ON CONFLICT (source, "table", generation, part) DO UPDATE SET last_key = NULL, rows = 0, expected = '
             "EXCLUDED.expected, state = 'copying', shadow = EXCLUDED.shadow",
@@ -118,10 +122,14 @@ class CopyState:
     def chunk(self, work: TableWork, *, last_key: Key, rows: int, head: int) -> None:
         """Progress of one chunk, in the transaction of its rows."""
         self._move(work, TableState.COPYING, f"last_head = greatest(last_head, {int(head)})")
-        self._target.run(
-            'UPDATE tailrace.copies SET last_key = %s, rows = rows + %s WHERE source = %s AND "table" = %s AND generation = %s',
-            (key_text(last_key), rows, self._source, work.table, work.generation),
+        # Another process may have copied the same rows meanwhile: then these are not written a second time.
+        changed = self._target.run(
+            'UPDATE tailrace.copies SET last_key = %s, rows = rows + %s WHERE source = %s AND "table" = %s '
+            "AND generation = %s AND rows = %s",
+            (key_text(last_key), rows, self._source, work.table, work.generation, work.rows),
         )
+        if changed != 1:
+            raise self._superseded(work, "another process copies this table")
 
     def quarantine(self, work: TableWork, key: bytes, text: str, reason: str, seq: int) -> None:
         """Keep the key of a row that the target refused."""
@@ -159,10 +167,9 @@ class CopyState:
             (self._source, work.table, expected, work.generation),
         )
         if changed != 1:
-            raise Superseded(
-                Code.COPY_SUPERSEDED,
-                "a newer copy of this table was asked for",
-                source=self._source,
-                table=work.table,
-                hint="the copy begins again",
-            )
+            raise self._superseded(work, "a newer copy of this table was asked for")
+
+    def _superseded(self, work: TableWork, why: str) -> Superseded:
+        return Superseded(
+            Code.COPY_SUPERSEDED, why, source=self._source, table=work.table, hint="the copy begins again"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from adapters.lease import Leases, key_of
 from adapters.postgres import Postgres
 from ops.points import reach
 from ops.units import Done, unheard
@@ -23,10 +24,14 @@ WAL_LOOK_MS = 1000
 BACK_OFF_MS = 3000
 """Between two chunks while the source's WAL cannot be written back: our own views must not be what keeps it."""
 
+SILENT_MS = 60_000
+"""A copy counts its table and waits for the source between two statements: longer than a sink's time-out."""
+
 
 class SnapshotTail:
     """Copies and finalises the tables of one source, as `tailrace.tables` asks. `step()` returns True while there is
-    more to do at once. Several may run: every move is a compare-and-set on state and generation."""
+    more to do at once. One of several works, the others stand by; every move is a compare-and-set, so that a stopped one that
+    wakes up moves nothing."""
 
     def __init__(
         self,
@@ -37,6 +42,7 @@ class SnapshotTail:
         clock: Clock,
         *,
         max_wal_bytes: int = 256 << 20,
+        silent_ms: int = SILENT_MS,
         say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
         done: Done = unheard,
     ) -> None:
@@ -54,12 +60,16 @@ class SnapshotTail:
         self._wal_at_ms = 0
         self._backing_off = False
         self._failures: dict[str, int] = {}
+        self._leases = Leases(target, clock, timeout_ms=silent_ms)
+        self._lease_key = key_of(f"tailrace:copy:{source.name}")
+        self._lease_of: int | None = None
+        self._standing_by = False
 
     def step(self) -> bool:
         now_ms = self._clock.now_ms()
         if now_ms - self._looked_at_ms < LOOK_MS:
             return False
-        if not self._prepared and not self._prepare():
+        if (not self._prepared and not self._prepare()) or not self._holds():
             self._looked_at_ms = now_ms
             return False
         pending = self._state.work()
@@ -84,6 +94,25 @@ class SnapshotTail:
             raise
         self._failures.pop(work.table, None)
         return True
+
+    def _holds(self) -> bool:
+        """Does this session hold the source's copies? Two processes would only copy the same rows: the second stands by
+        until the first one's session ends."""
+        if self._lease_of is not None and self._target.backend_pid == self._lease_of:
+            return True
+        holds = self._target.try_advisory_lock(self._lease_key)
+        self._lease_of = self._target.backend_pid if holds else None
+        if not holds:
+            holders = self._leases.holders([self._lease_key])
+            for one in self._leases.end_silent(holders):
+                self._say("snapshot.silent", f"session {one.pid} did nothing for {one.silent_ms} ms and was ended")
+            if holders and not self._standing_by:
+                text = f"session {holders[0].pid} copies this source; this process stands by"
+                self._say("snapshot.standby", f"{self._source.name}: {text}")
+        elif self._standing_by:
+            self._say("snapshot.took", f"{self._source.name}: copies are made here now")
+        self._standing_by = not holds
+        return holds
 
     def _rests(self, now_ms: int) -> bool:
         """While the source's WAL grows under a long reader, only a chunk now and then is read."""
@@ -190,4 +219,5 @@ class SnapshotTail:
 
     def close(self) -> None:
         self._reader.close()
+        self._target.free_advisory_locks()
         self._target.close()

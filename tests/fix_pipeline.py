@@ -47,11 +47,13 @@ class Pipeline:
     def start(self, *roles: str, at: str = "") -> None:
         """Start daemons; `at` arms a fault point, e.g. `sink.after_commit=kill`."""
         for role in roles or ROLES:
-            command = [sys.executable, "-m", "cli.main", "-c", str(self.config_path), role, "--quiet"]
-            with (self.folder / f"{role}.stderr").open("ab") as said:
-                self.processes[role] = subprocess.Popen(
-                    command, env={**self.environment, "TAILRACE_AT": at}, stderr=said
-                )
+            self.start_as(role, role, at=at)
+
+    def start_as(self, name: str, *arguments: str, at: str = "") -> None:
+        """One more daemon, known here as `name`."""
+        command = [sys.executable, "-m", "cli.main", "-c", str(self.config_path), *arguments, "--quiet"]
+        with (self.folder / f"{name}.stderr").open("ab") as said:
+            self.processes[name] = subprocess.Popen(command, env={**self.environment, "TAILRACE_AT": at}, stderr=said)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "cli.main", "-c", str(self.config_path), *arguments]

@@ -161,7 +161,8 @@ class World:
 
     def open_copy(self) -> None:
         source = self._source()
-        self.copy = SnapshotTail(source, source, self._postgres(), self._registry(), self.clock)
+        self.copy_session = self._postgres()
+        self.copy = SnapshotTail(source, source, self.copy_session, self._registry(), self.clock)
 
     def _connected(self, application: ApplicationProcess | None) -> Any:
         if application is not None:
@@ -352,6 +353,7 @@ class World:
                 self.stale.append(self.sink)
             self.open_sink()
         else:
+            self.copy_session.close()
             self.open_copy()
 
     def _resync(self) -> None:
