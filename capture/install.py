@@ -8,7 +8,7 @@ INSERT OR FAIL (test_application_trigger_made_after_ours).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from capture import meta as metas
@@ -176,9 +176,18 @@ def request_resync(db: Sqlite, table: str) -> int:
         return raised.generation
 
 
-def accept_history(db: Sqlite, known_seq: int) -> None:
+def accept_history(
+    db: Sqlite, known_seq: int, *, identity: str | None = None, generations: Mapping[str, int] | None = None
+) -> None:
     """After a refused fork: go on from this file as it is. Seq jumps above everything the stream has seen (labels of the
-    lost history must not outrank the rows of this one) and every table is copied again."""
+    lost history must not outrank the rows of this one) and every table is copied again.
+
+    Args:
+        known_seq: highest seq that the stream or the target has seen.
+        identity: what the stream calls this source; a file that was installed anew goes on under it.
+        generations: table -> generation that the target knows; a copy under a lower one would be taken for done.
+    """
+    known = generations or {}
     with db.write():
         meta = metas.read(db)
         top = db.rows(f"SELECT coalesce(max(seq), 0) FROM {LOG}")[0][0]
@@ -186,8 +195,19 @@ def accept_history(db: Sqlite, known_seq: int) -> None:
         db.run(f"DELETE FROM {LOG}")
         db.run(f"INSERT INTO {LOG}(seq, ts, tab, op) VALUES (?, {NOW_MS}, {MARKER}, 'm')", (beyond,))
         db.run(f"UPDATE {META} SET value = ? WHERE key = 'pruned_to'", (str(beyond - 1),))
-        raised = {n: replace(one, generation=one.generation + 1) for n, one in meta.tables.items()}
-        metas.write(db, replace(meta, tables=raised, plan_generation=meta.plan_generation + 1))
+        raised = {
+            number: replace(one, generation=max(one.generation, known.get(one.name, 0)) + 1)
+            for number, one in meta.tables.items()
+        }
+        metas.write(
+            db,
+            replace(
+                meta,
+                identity=identity or meta.identity,
+                tables=raised,
+                plan_generation=meta.plan_generation + 1,
+            ),
+        )
 
 
 def touch(db: Sqlite, table: Table, number: int, keys: Iterable[Key]) -> int:

@@ -78,7 +78,8 @@ def start_position(view: SqliteView, meta: Meta, known: Known, *, source: str) -
     """Where to go on. Raises Refusal(SOURCE_REPLACED | SOURCE_FORKED | LOG_GAP)."""
     last = known.last
     accept = (
-        f"if this file is the one to go on with: tailrace reset {source} --accept-history (copies all tables again)"
+        f"if this file is the one to go on with: tailrace reset {source} --accept-history --yes {source} "
+        "(copies all tables again)"
     )
     head = view.head()
     if last is not None and last.identity != meta.identity:
@@ -86,7 +87,7 @@ def start_position(view: SqliteView, meta: Meta, known: Known, *, source: str) -
             Code.SOURCE_REPLACED,
             "the database is another one than the stream knows: its identity differs",
             source=source,
-            hint=f"put the right file back, or use another transport.prefix; {accept}",
+            hint=f"put the right file back, or give this one a source name of its own; {accept}",
         )
     position = max(last.seq if last else 0, meta.pruned_to)
     _refuse_lost(head, position, known.highest, source=source, accept=accept)

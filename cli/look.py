@@ -51,6 +51,7 @@ class Looker:
                 if not db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (META,)):
                     return SourceFigures(installed=False)
                 first, head = db.rows(f"SELECT min(seq), max(seq) FROM {LOG}")[0]
+                identity = str(db.rows(f"SELECT value FROM {META} WHERE key = 'identity'")[0][0])
                 pruned = int(db.rows(f"SELECT value FROM {META} WHERE key = 'pruned_to'")[0][0])
                 oldest = db.rows(f"SELECT ts FROM {LOG} WHERE seq > ? ORDER BY seq LIMIT 1", (applied,))
                 page = db.rows("PRAGMA page_size")[0][0]
@@ -66,6 +67,7 @@ class Looker:
                 log_bytes=max(page, rows * 32) if rows else 0,
                 wal_bytes=os.stat(wal).st_size if os.path.exists(wal) else 0,  # noqa: PTH110, PTH116
                 installed=True,
+                identity=identity,
                 left_behind=left_behind,
             )
         except TailraceError as error:

@@ -14,7 +14,7 @@ from cli.wiring import capture_lock, open_source, open_target, open_transport
 from ops.config import Config
 from schemas.errors import Code, Refusal
 from schemas.names import notice_topic, watermark_topic
-from sink.progress import prepared
+from sink.progress import adopt, prepared, read_progress
 
 
 @click.command("pause")
@@ -93,9 +93,14 @@ def reset_command(
         if dry_run:
             emit({"resync": names}, [f"would copy {name} again" for name in names], json_output=json_output)
             return
+        unknown = [name for name in names if meta.number_of(name) is None]
+        if unknown:
+            raise Refusal(
+                Code.TABLE_UNSUPPORTED, f"{unknown[0]!r} is not replicated", source=source, hint="tailrace plan"
+            )
         if accept:
-            _accept(config, source)
             names = [one.name for one in meta.tables.values()]
+            _accept(config, source)
         else:
             for name in names:
                 request_resync(db, name)
@@ -105,20 +110,38 @@ def reset_command(
 
 
 def _accept(config: Config, source: str) -> None:
-    """Refused while a capture runs: it would publish from the middle of the change."""
+    """Refused while a capture runs: it would publish from the middle of the change.
+
+    The target is asked too: a stream that was lost with the file, or a file that was installed anew, would count below what
+    the target has applied, and every change would be taken for an old one (test_started_over).
+    """
     lock = capture_lock(config, source)
     lock.take(source=source)
     transport = open_transport(config)
     db = open_source(config, source)
+    target = open_target(config, "reset")
     try:
+        before = read_progress(target, source) if prepared(target) else None
         prefix = config.transport.prefix
         watermarks, notices = watermark_topic(prefix, source), notice_topic(prefix, source)
-        known = 0
+        known, identity = 0, metas.read(db).identity
+        generations: dict[str, int] = {}
         if watermarks in transport.topics(watermarks):
             stream = known_of(transport, watermarks=watermarks, notices=notices)
             known = max(stream.last.seq if stream.last else 0, stream.highest)
-        accept_history(db, known)
+            identity = stream.last.identity if stream.last else identity
+            generations.update(stream.announced)
+        if before is not None:
+            known = max(known, before.applied, before.highest, before.applying_to or 0)
+            for name, one in before.tables.items():
+                generations[name] = max(generations.get(name, 0), one.generation)
+        accept_history(db, known, identity=identity, generations=generations)
+        if before is not None:
+            # The source first: killed in between, the sink still refuses the other identity and this verb is run again. The
+            # other way round it would follow a log that counts below what was applied, and ignore its changes.
+            adopt(target, source, identity)
     finally:
+        target.close()
         db.close()
         transport.close()
         lock.release()

@@ -250,7 +250,8 @@ def _supervise(
                     f"{child.name} refused to go on: {_last_error(config)}",
                     hint="see error.log; mend it and start again",
                 )
-            if until == "caught-up" and settled(document, before):
+            # What an earlier run left on the target proves nothing of this one: its sink must have applied something.
+            if until == "caught-up" and settled(document, before) and _since(document, time.monotonic() - started):
                 break
             if timeout_s is not None and time.monotonic() - started > timeout_s:
                 raise Failed(Code.LAG_UNKNOWN, f"not caught up after {timeout_s:g} s", hint="tailrace status")
@@ -285,6 +286,12 @@ def settled(document: dict[str, Any], before: dict[str, Any] | None) -> bool:
         if not one["consistent"] or one["phase"] != "following" or head is None or one["applied_seq"] < head:
             return False
     return True
+
+
+def _since(document: dict[str, Any], elapsed_s: float) -> bool:
+    """Did every source's last apply happen in these seconds? An idle sink applies an empty cut every second."""
+    ages = [one["applied_age_seconds"] for one in document["sources"].values()]
+    return all(age is not None and age <= elapsed_s for age in ages)
 
 
 def _last_error(config: Config) -> str:

@@ -40,6 +40,20 @@ def ranges(
     return wanted
 
 
+def refuse_foreign(watermark: Watermark, progress: Progress) -> None:
+    """A file that was installed anew counts from 1 again: its changes would be taken for old ones and ignored, and its head
+    below what was applied would look like no lag (test_started_over)."""
+    if progress.identity and watermark.identity != progress.identity:
+        raise Refusal(
+            Code.SOURCE_REPLACED,
+            "the target holds the rows of another installation than the stream: the source was uninstalled and "
+            "installed again, or the database is another one",
+            source=progress.source,
+            position=progress.applied,
+            hint=f"tailrace reset {progress.source} --accept-history --yes {progress.source} (copies all tables again)",
+        )
+
+
 def refuse_rewound(ends: Ends, progress: Progress) -> None:
     """A topic that ends below what was read from it was deleted and made again, or lost its tail."""
     for where, offset in progress.offsets.items():

@@ -81,6 +81,15 @@ def claim(target: Postgres, source: str, owner: str) -> Progress:
     return progress
 
 
+def adopt(target: Postgres, source: str, identity: str) -> None:
+    """Follow this identity from now on; the caller makes a copy of every table owed. No owner: a sink that lost its session
+    and wakes up later must lose its compare-and-set."""
+    target.run(
+        "UPDATE tailrace.progress SET identity = %s, owner = '', consistent = false WHERE source = %s AND identity <> %s",
+        (identity, source, identity),
+    )
+
+
 def offsets_from(text: str) -> dict[TopicPartition, int]:
     return {
         TopicPartition(topic, int(part)): offset

@@ -18,7 +18,7 @@ from schemas.names import notice_topic, topic_of, watermark_topic
 from schemas.ports import Clock, Target, Transport
 from schemas.wire import notice_of, seq_of, watermark_of
 from sink.collapse import collapse
-from sink.collect import candidates, ranges, refuse_rewound
+from sink.collect import candidates, ranges, refuse_foreign, refuse_rewound
 from sink.large import LargeCut
 
 WATERMARKS_READ = 2000
@@ -109,7 +109,10 @@ class SinkTail:
         self._next_watermark = fetched.next[where]
         if not fetched.messages:
             return False
-        known = self._watermarks + [watermark_of(stored) for stored in fetched.messages]
+        fresh = [watermark_of(stored) for stored in fetched.messages]
+        if self._progress is not None:
+            refuse_foreign(fresh[-1], self._progress)
+        known = self._watermarks + fresh
         applied = self._progress.applied if self._progress else 0
         self._watermarks = [one for one in known if one.seq >= applied][-WATERMARKS_READ:]
         return True

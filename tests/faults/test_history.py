@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from tests.fix_pipeline import Pipeline
+from tests.fix_pipeline import ROLES, Pipeline
 
 
 def _settled(pipeline: Pipeline) -> Path:
@@ -90,3 +91,28 @@ def test_another_database_in_its_place(pipeline: Pipeline, tmp_path: Path) -> No
     with closing(sqlite3.connect(path, isolation_level=None)) as hand:
         hand.execute("UPDATE _tailrace_meta SET value = 'another' WHERE key = 'identity'")
     _refused(pipeline, "source-replaced")
+
+
+def test_started_over(pipeline: Pipeline) -> None:
+    """Uninstalled and installed again: the new log counts from 1, below what the target has applied. That is no lag of
+    zero, and its changes are no old ones."""
+    path = _settled(pipeline)
+    for role in ROLES:
+        pipeline.kill(role)
+    assert 0 == pipeline.run("uninstall", "--yes").returncode
+    _write(path, 20)
+    pipeline.install()
+    status = json.loads(pipeline.run("status", "--json").stdout)
+    for one in status["sources"].values():
+        assert "unknown" == one["phase"]
+        assert one["lag_changes"] is None
+        assert one["consistent"] is None
+    assert any("another installation" in reason for reason in status["blocking_reasons"])
+    _refused(pipeline, "source-replaced")
+    for name in pipeline.config.source_databases:
+        done = pipeline.run("reset", name, "--accept-history", "--yes", name)
+        assert 0 == done.returncode, done.stderr
+    _write(path, 5)
+    pipeline.start()
+    pipeline.settle()
+    assert all(report.clean for report in pipeline.verify())

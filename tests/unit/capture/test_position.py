@@ -117,6 +117,17 @@ def test_an_accepted_history_starts_above_everything_known(db: SqliteDatabase) -
     assert 500 <= start(db, last)
 
 
+def test_an_accepted_installation_goes_on_under_the_known_identity(db: SqliteDatabase) -> None:
+    """Refused for its identity, and accepted without one, it would be refused for ever; a copy of a generation that the
+    target knows already would be taken for done."""
+    tables = [one.name for one in metas.read(db).tables.values()]
+    accept_history(db, 500, identity="another", generations=dict.fromkeys(tables, 7))
+    meta = metas.read(db)
+    assert "another" == meta.identity
+    assert [8] == [one.generation for one in meta.tables.values()]
+    assert 500 <= start(db, Watermark("main", 500, {}, 5, "another", "", "x"))
+
+
 def stream() -> FakeTransport:
     transport = FakeTransport()
     transport.create_topics({"w": TopicSettings(), "n": TopicSettings()})

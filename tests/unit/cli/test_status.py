@@ -66,3 +66,14 @@ def test_figures_for_people() -> None:
     assert ("unknown", "999 B", "1.5 MB") == (size(None), size(999), size(1_500_000))
     lines = status_lines(document(SourceFigures(error="gone"), TargetFigures()))
     assert "can cut over: no" in lines
+
+
+def test_a_log_that_counts_below_what_was_applied_is_no_lag_of_zero() -> None:
+    for source in (
+        SourceFigures(head=3, installed=True, identity="i"),
+        SourceFigures(head=30, installed=True, identity="another"),
+    ):
+        found = document(source, TargetFigures(progress(), 0))
+        one = found["sources"]["s"]  # type: ignore[index]
+        assert ("unknown", None, None) == (one["phase"], one["lag_changes"], one["consistent"])
+        assert "--accept-history" in found["blocking_reasons"][0]  # type: ignore[index]
