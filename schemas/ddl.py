@@ -10,10 +10,11 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from schemas.grammar import Untranslatable
 from schemas.model import Column, ForeignKey, Index, IndexTerm, Table
 from schemas.names import constraint_name, fold, quote, text_literal
 from schemas.plan import ColumnPlan, TablePlan
-from schemas.predicates import predicate_sql, term_sql
+from schemas.predicates import expression_term, predicate
 
 Columns = Mapping[str, tuple[Column, ColumnPlan]]
 """Lower-case source name -> the column and its plan."""
@@ -125,9 +126,11 @@ def _one_index(
 ) -> IndexDdl:
     where = None
     if index.where is not None:
-        where = predicate_sql(index.where, columns)
-        if where is None:
-            return IndexDdl(name, "", "reported", "a partial index whose predicate has no counterpart here")
+        try:
+            where = predicate(index.where, columns)
+        except Untranslatable as why:
+            said = f"a partial index whose predicate has no counterpart here: {why.reason}"
+            return IndexDdl(name, "", "reported", said)
     terms: list[str] = []
     reasons = ["its predicate is translated"] if where else []
     # The shortest columns stay as they are while they fit one index row together; the others become digests.
@@ -154,10 +157,12 @@ def _term(term: IndexTerm, columns: Columns, *, digest: bool) -> tuple[str | Non
     order = " DESC" if term.descending else ""
     collation = term.collation.upper()
     if term.column is None or fold(term.column) not in columns:
-        text = term_sql(term.expression or "", columns) if collation == "BINARY" else None
-        if text is None:
-            return None, "an index on an expression that has no counterpart here"
-        return f"({text}){order}", "its expression is translated"
+        if collation != "BINARY":
+            return None, f"an index on an expression in collation {collation}"
+        try:
+            return f"({expression_term(term.expression or '', columns)}){order}", "its expression is translated"
+        except Untranslatable as why:
+            return None, f"an index on an expression that has no counterpart here: {why.reason}"
     column = columns[fold(term.column)][1]
     name = quote(column.target)
     if column.pg_type == "json":

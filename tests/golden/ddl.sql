@@ -21,6 +21,6 @@ CREATE UNIQUE INDEX IF NOT EXISTS "nullkey_k_key" ON "s"."nullkey" ("k")
 CREATE TABLE "s"."mixed" ("k" jsonb NOT NULL, "i" text COLLATE "C", "g" bigint, CONSTRAINT "mixed_pkey" PRIMARY KEY ("k"))
 CREATE TRIGGER tailrace_guard BEFORE INSERT OR UPDATE OR DELETE ON "s"."mixed" FOR EACH STATEMENT EXECUTE FUNCTION tailrace.guard('tailrace_sink')
 CREATE TRIGGER tailrace_guard_truncate BEFORE TRUNCATE ON "s"."mixed" FOR EACH STATEMENT EXECUTE FUNCTION tailrace.guard('tailrace_sink')
--- reported: mixed_mixed_expression_idx: an index on an expression that has no counterpart here
--- reported: mixed_mixed_partial_idx: a partial index whose predicate has no counterpart here
+-- reported: mixed_mixed_expression_idx: an index on an expression that has no counterpart here: a mixed value where an integer is wanted
+-- reported: mixed_mixed_partial_idx: a partial index whose predicate has no counterpart here: column 'i' (text) compared with integer value
 CREATE INDEX IF NOT EXISTS "mixed_mixed_desc_idx" ON "s"."mixed" ("i" DESC, "k")

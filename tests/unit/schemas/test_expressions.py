@@ -11,8 +11,9 @@ import pytest
 from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
 from schemas.ddl import column_ddl
-from schemas.expressions import default_sql, literal_sql
+from schemas.expressions import default_sql
 from schemas.introspect import introspect
+from schemas.literals import literal_sql
 from schemas.plan import ColumnPlan, TablePlan
 from schemas.rows import RowCodec
 from schemas.typemap import codec
@@ -57,6 +58,12 @@ CONSTANT = (
     ("DEFAULT 'a\"b'", "jsonb", "BLOB"),
     ("DEFAULT x'01'", "jsonb", "BLOB"),
     ("DEFAULT NULL", "text", "BLOB"),
+    ("TEXT DEFAULT (1 + 1)", "text", "TEXT"),
+    ("TEXT DEFAULT (abs(-1))", "text", "TEXT"),
+    ("TEXT DEFAULT 0xff", "text", "TEXT"),
+    ("TEXT DEFAULT ('a' || 'b' || 1)", "text", "TEXT"),
+    ("INTEGER DEFAULT (1 = 1)", "long", "INTEGER"),
+    ("REAL DEFAULT (1.5 * 2)", "double", "REAL"),
     ("TEXT DEFAULT '2024-02-29'", "date", "TEXT"),
     ("TEXT DEFAULT '2024-02-29 01:02:03'", "timestamp:_0", "TEXT"),
 )
@@ -122,10 +129,10 @@ def test_time_defaults_are_taken_at_each_insert(
         "(lower(hex(randomblob(4))))",
         "(datetime('now', 'localtime'))",
         "(strftime('%w', 'now'))",
-        "(1 + 1)",
-        "(abs(-1))",
         "(date('2024-01-01'))",
-        "0xff",
+        "(random())",
+        "(1.5 + 1)",
+        "(x'00' || 'a')",
     ],
 )
 def test_what_is_not_known_is_left_out(db: SqliteDatabase, default: str) -> None:

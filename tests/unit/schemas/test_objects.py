@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from adapters.sqlite import SqliteDatabase
+from schemas.advice import seen
 from schemas.introspect import introspect
 from schemas.model import Database
-from schemas.objects import ObjectVerdict, Verdict, verdicts
+from schemas.objects import ObjectVerdict, Verdict, When, verdicts
 from schemas.plan import TablePlan, build_table_plan
 from schemas.profile import profile_table
 
@@ -35,10 +36,14 @@ def planned(db: SqliteDatabase, *left_out: str) -> tuple[Database, dict[str, Tab
 def test_everything_has_a_verdict(db: SqliteDatabase) -> None:
     for statement in (
         "CREATE TABLE p(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE DEFAULT 'x', made DEFAULT (random()))",
-        "CREATE TABLE t(id INTEGER PRIMARY KEY, p INT REFERENCES p, n INT CHECK (n > 0), g AS (n + 1))",
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, p INT REFERENCES p, n INT CHECK (n > 0), g INT AS (n + 1))",
         "CREATE TABLE rowless(rowid, oid, _rowid_)",
         "CREATE TABLE other(a)",
-        "CREATE INDEX odd ON t(abs(n))",
+        "CREATE TABLE strange(k TEXT PRIMARY KEY ON CONFLICT REPLACE, c TEXT COLLATE NOCASE NOT NULL, "
+        "g TEXT AS (json(c)) STORED, CHECK (json_valid(c))) WITHOUT ROWID, STRICT",
+        "CREATE TABLE nulls(k TEXT PRIMARY KEY)",
+        "INSERT INTO nulls VALUES (NULL)",
+        "CREATE INDEX odd ON t(hex(n))",
         "CREATE VIEW v AS SELECT 1",
         "CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; END",
         "CREATE VIRTUAL TABLE docs USING fts5(body)",
@@ -48,14 +53,28 @@ def test_everything_has_a_verdict(db: SqliteDatabase) -> None:
     assert all(isinstance(one, ObjectVerdict) for one in found)
     assert len(found) == len({(one.table, one.name, one.kind) for one in found})
     assert {
+        ("p", "id", "key", "carried"),
         ("p", "p_name_key", "index", "carried"),
         ("p", "name", "default", "translated"),
         ("p", "made", "default", "reported"),
-        ("p", "p", "autoincrement", "reported"),
+        ("p", "id", "sequence", "translated"),
+        ("t", "id", "key", "carried"),
+        ("t", "id", "sequence", "translated"),
         ("t", "t_odd_idx", "index", "reported"),
         ("t", "t_p_1_fkey", "foreign key", "carried"),
-        ("t", "n > 0", "check", "reported"),
+        ("t", "n > 0", "check", "translated"),
         ("t", "g", "generated column", "translated"),
+        ("strange", "k", "key", "carried"),
+        ("strange", "c", "not null", "carried"),
+        ("strange", "c", "collation", "reported"),
+        ("strange", "g", "generated column", "reported"),
+        ("strange", "json_valid ( c )", "check", "reported"),
+        ("strange", "STRICT", "option", "carried"),
+        ("strange", "WITHOUT ROWID", "option", "carried"),
+        ("strange", "ON CONFLICT REPLACE", "conflict clause", "reported"),
+        ("nulls", "nulls", "key", "translated"),
+        ("nulls", "nulls_k_key", "index", "carried"),
+        ("nulls", "_tailrace_rowid", "sequence", "translated"),
         ("rowless", "rowless", "table", "refused"),
         ("other", "other", "table", "reported"),
         ("v", "v", "view", "reported"),
@@ -64,6 +83,42 @@ def test_everything_has_a_verdict(db: SqliteDatabase) -> None:
         *(("docs", f"docs_{word}", "shadow", "reported") for word in ("data", "idx", "content", "docsize", "config")),
     } == {(one.table, one.name, one.kind, str(one.verdict)) for one in found}
     assert all(one.reason for one in found if one.verdict is not Verdict.CARRIED)
+    there = (Verdict.CARRIED, Verdict.TRANSLATED)
+    assert all((one.when is When.NEVER) == (one.verdict not in there) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("virtual", "words"),
+    [
+        ("fts5(title, body, tokenize = 'porter')", "coalesce(\"title\", '') || ' ' || coalesce(\"body\", '')"),
+        ("fts5(body, content='notes', content_rowid='id')", 'ALTER TABLE "notes" ADD COLUMN search tsvector'),
+        ("rtree(id, x0, x1)", "USING gist"),
+    ],
+)
+def test_virtual_tables_are_reported_with_what_to_do(db: SqliteDatabase, virtual: str, words: str) -> None:
+    db.run("CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT)")
+    db.run(f"CREATE VIRTUAL TABLE search USING {virtual}")
+    (found,) = [one for one in verdicts(*planned(db)) if one.kind == "virtual"]
+    assert words in found.reason
+
+
+def test_two_checks_that_begin_alike_have_two_lines(db: SqliteDatabase) -> None:
+    long = " AND ".join(f"n <> {number}" for number in range(20))
+    db.run(f"CREATE TABLE t(n INT CHECK ({long}), CHECK ({long} AND n > 0))")
+    checks = [one.name for one in verdicts(*planned(db)) if one.kind == "check"]
+    assert 2 == len(set(checks))
+
+
+def test_what_an_applications_code_sees(db: SqliteDatabase) -> None:
+    db.run(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, active BOOLEAN, at DATETIME, doc JSON, price DECIMAL, "
+        "c TEXT COLLATE NOCASE, x)"
+    )
+    db.run("INSERT INTO t VALUES (1, 1, '2024-01-01 00:00:00', '{}', 1.5, 'a', 1), (2, 0, NULL, NULL, 1, 'b', 'x')")
+    database, plans = planned(db)
+    found = dict(seen(database.tables["t"], plans["t"]))
+    assert ["active", "at", "c", "doc", "price", "x"] == sorted(found)
+    assert 'WHERE "active" = 1 fails there' in found["active"]
 
 
 def test_proj_db_has_no_refused_object() -> None:
