@@ -16,17 +16,23 @@ from schemas.ports import TopicSettings, Transport
 
 
 class TopicRegistry:
-    """Implements ports.Registry over one topic with one partition."""
+    """Implements ports.Registry over one topic with one partition.
 
-    def __init__(self, transport: Transport, topic: str) -> None:
+    Args:
+        create: make the topic where it is missing; a mere reader finds nothing there instead.
+    """
+
+    def __init__(self, transport: Transport, topic: str, *, create: bool = True) -> None:
         self._transport = transport
         self._topic = topic
         self._where = TopicPartition(topic, 0)
         self._next = 0
         self._by_id: dict[int, tuple[str, str]] = {}
         self._ids: dict[tuple[str, str], int] = {}
-        # Never compacted: a schema must be readable as long as any record that names it.
-        transport.create_topics({topic: TopicSettings(partitions=1, compacted=False)})
+        self._topic_id = ""
+        if create:
+            # Never compacted: a schema must be readable as long as any record that names it.
+            transport.create_topics({topic: TopicSettings(partitions=1, compacted=False)})
 
     def register(self, subject: str, schema: str) -> int:
         self._refresh()
@@ -60,6 +66,8 @@ class TopicRegistry:
         return dict(self._by_id)
 
     def _refresh(self) -> None:
+        if not self._is_there():
+            return
         while True:
             fetched = self._transport.fetch({self._where: (self._next, None)})
             for message in fetched.messages:
@@ -76,3 +84,15 @@ class TopicRegistry:
             self._next = fetched.next[self._where]
             if not fetched.messages:
                 return
+
+    def _is_there(self) -> bool:
+        """Raises Refusal(STREAM_REWOUND) when the topic is another one than before: its ids would be given twice."""
+        found = self._transport.topic_ids([self._topic]).get(self._topic, "")
+        if found != self._topic_id and self._topic_id:
+            raise Refusal(
+                Code.STREAM_REWOUND,
+                f"topic {self._topic} was deleted or made again: its schema ids would be given a second time",
+                hint="restore it, or begin a new stream with another transport.prefix",
+            )
+        self._topic_id = found
+        return bool(found)

@@ -23,6 +23,7 @@ _VERBS = {
     "snapshot": "cli.daemons",
     "sink": "cli.daemons",
     "health": "cli.health",
+    "serve": "cli.serve",
     "status": "cli.observe",
     "lag": "cli.observe",
     "trace": "cli.observe",

@@ -130,6 +130,23 @@ def test_ids_of_the_topic_are_places(stream: Transport) -> None:
     assert {1: ("s", "A"), 2: ("s", "B"), 3: ("other", "A")} == TopicRegistry(stream, TOPIC).known()
 
 
+def test_a_schemas_topic_that_was_made_again_is_refused(stream: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = TopicRegistry(stream, TOPIC)
+    registry.register("s", "A")
+    monkeypatch.setattr(stream, "topic_ids", lambda topics: dict.fromkeys(topics, "another"))
+    with pytest.raises(Refusal) as caught:
+        registry.register("s", "B")
+    assert Code.STREAM_REWOUND == caught.value.code
+
+
+def test_a_reader_makes_no_topic(stream: Transport) -> None:
+    reader = TopicRegistry(stream, TOPIC, create=False)
+    assert {} == reader.known()
+    assert {} == dict(stream.topics(TOPIC))
+    TopicRegistry(stream, TOPIC).register("s", "A")
+    assert {1: ("s", "A")} == reader.known()
+
+
 def test_another_registry_behind_the_same_stream_is_refused(stream: Transport) -> None:
     """Ids begin at 1 everywhere: rows would be read with a schema of somebody else."""
     first, second = FakeRegistry(), FakeRegistry()
