@@ -48,6 +48,7 @@ class SqliteDatabase:
         mode = "ro" if read_only else "rwc" if create else "rw"
         self._uri = Path(self._path).as_uri() + f"?mode={mode}"
         self._timeout_s = timeout_s
+        self._attached: list[str] = []
         self._connection = self._connect()
 
     def _connect(self) -> sqlite3.Connection:
@@ -68,6 +69,11 @@ class SqliteDatabase:
     @property
     def version(self) -> str:
         return sqlite3.sqlite_version
+
+    def attach(self, path: str | Path, schema: str) -> None:
+        """Another file under this name in the same connection: one BEGIN IMMEDIATE then locks both."""
+        self.run(f"ATTACH DATABASE ? AS {quote(schema)}", (Path(os.path.realpath(path)).as_uri() + "?mode=rw",))
+        self._attached.append(os.path.realpath(path))
 
     def rows(self, sql: str, params: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
         with self._translated():
@@ -153,7 +159,10 @@ class SqliteDatabase:
     def sync_wal(self) -> None:
         # Only the -wal file, never the database itself: closing any descriptor of a file drops all POSIX locks that
         # this process (SQLite included) holds on it. In rollback-journal mode a commit syncs the database by itself.
-        wal = self._path + "-wal"
+        for path in (self._path, *self._attached):
+            self._sync(path + "-wal")
+
+    def _sync(self, wal: str) -> None:
         try:
             descriptor = os.open(wal, os.O_RDONLY)
         except FileNotFoundError:

@@ -17,7 +17,9 @@ from capture.drift import Drift, decide
 from capture.meta import Meta, MetaTable
 from capture.sqlite_triggers import LOG, META, NOW_MS, log_statements, trigger_statements
 from ops.points import reach
+from schemas.back import PROGRESS, QUARANTINE
 from schemas.errors import Code, Refusal
+from schemas.fence import is_fence
 from schemas.introspect import introspect
 from schemas.model import OWN_PREFIX, BadText, Database, Key, Table, Value
 from schemas.names import quote
@@ -101,11 +103,12 @@ def _has_log(db: Sqlite) -> bool:
 
 
 def _own_triggers(db: Sqlite) -> list[tuple[str, str]]:
-    """(trigger name, table name) of our triggers."""
-    return db.rows(
+    """(trigger name, table name) of the triggers that log; a fence is no business of theirs."""
+    found = db.rows(
         "SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger' AND substr(name, 1, 10) = ? ORDER BY name",
         (OWN_PREFIX,),
     )
+    return [(name, table) for name, table in found if not is_fence(name)]
 
 
 def _app_triggers(database: Database) -> dict[str, str]:
@@ -226,11 +229,18 @@ def touch(db: Sqlite, table: Table, number: int, keys: Iterable[Key]) -> int:
 
 
 def uninstall(db: Sqlite) -> None:
-    """Take everything of ours out of the source, in one transaction. Does nothing when nothing is there."""
+    """Take everything of ours out of the source, in one transaction. Does nothing when nothing is there. Refused while
+    the source is fenced: without its fence, writes that belong to the other side would come in."""
     with db.write():
+        if metas.exists(db) and db.rows(f"SELECT 1 FROM {META} WHERE key = 'fence' AND value <> ''"):
+            raise Refusal(
+                Code.VERB_ILLEGAL,
+                f"{db.path} is fenced: writes belong to PostgreSQL",
+                hint="tailrace rollback first; after tailrace complete the file is an archive",
+            )
         for name, _ in _own_triggers(db):
             db.run(f"DROP TRIGGER {quote(name)}")
-        for table in (LOG, META):
+        for table in (LOG, META, PROGRESS, QUARANTINE):
             db.run(f"DROP TABLE IF EXISTS {table}")
 
 

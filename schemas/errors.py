@@ -25,6 +25,7 @@ class Code(StrEnum):
     SOURCE_BUSY = "source-busy"
     SOURCE_CORRUPT = "source-corrupt"
     SOURCE_IO = "source-io"
+    SOURCE_CONFLICT = "source-conflict"
     SOURCE_DISK_FULL = "source-disk-full"
     SOURCE_FORKED = "source-forked"
     SOURCE_REPLACED = "source-replaced"

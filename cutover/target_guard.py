@@ -1,0 +1,89 @@
+"""Do: close and open the target for everybody but the sink, together with the authority row.
+
+The order is the argument: the compare-and-set comes first and the guards stand or rest in its transaction, so that no
+moment exists in which the row says one thing and the tables another. ENABLE and DISABLE TRIGGER take SHARE ROW EXCLUSIVE:
+they wait for writers in flight and bind old snapshots, as CREATE TRIGGER does, and unlike DROP TRIGGER they wait for no
+reader: an open read on the target does not lengthen the pause (test_an_open_read_does_not_hold_the_switch).
+Tables in sorted order, so that two of these never wait for each other. The guard fires ALWAYS: a session in replica role
+is a writer too. Cases: test_old_snapshot_writes_after_the_fence, test_a_prepared_write_meets_the_guard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapters.postgres import Postgres
+from capture.postgres_triggers import firing, resting
+from cutover.authority import AuthorityRow
+from schemas.authority import Authority, Migration
+from schemas.ddl import full_name
+from schemas.plan import TablePlan
+
+GUARDS = ("tailrace_guard", "tailrace_guard_truncate")
+LOCK_TIMEOUT_MS = 800
+
+
+class TargetGuard:
+    """The guards and log triggers of all replicated tables of a migration."""
+
+    def __init__(self, target: Postgres, row: AuthorityRow, plans: Sequence[TablePlan]) -> None:
+        self._target = target
+        self._row = row
+        self._plans = sorted(plans, key=full_name)
+
+    def open(
+        self,
+        before: Migration,
+        *,
+        verb: str,
+        detail: Mapping[str, Any],
+        window: str,
+        lock_timeout_ms: int = LOCK_TIMEOUT_MS,
+    ) -> int:
+        """TO_TARGET -> TARGET: guards rest, log triggers fire, and the reverse start is this statement's own snapshot.
+        Returns the new token. Raises Superseded, Transient(TARGET_BUSY)."""
+        also = {
+            "reverse_start": "txid_current_snapshot()::text",
+            "reverse_label": "(SELECT txid_snapshot_xmax(s) - (SELECT count(*) FROM txid_snapshot_xip(s)) "
+            "FROM txid_current_snapshot() AS s)",
+            "window_until": f"clock_timestamp() + interval '{window}'",
+            "failed": "''",
+            "no_rollback": "'{}'",
+            "read_share": "10000",
+        }
+        with self._target.transaction():
+            self._target.run(f"SET LOCAL lock_timeout = {int(lock_timeout_ms)}")
+            token = self._row.move(before, Authority.TARGET, verb=verb, also=also, detail=detail)
+            for plan in self._plans:
+                guards = ", ".join(f"DISABLE TRIGGER {name}" for name in GUARDS)
+                self._target.run(f"ALTER TABLE {full_name(plan)} {guards}")
+                for statement in firing(plan):
+                    self._target.run(statement)
+        return token
+
+    def close(
+        self,
+        before: Migration,
+        *,
+        verb: str,
+        lease_s: float,
+        detail: Mapping[str, Any],
+        lock_timeout_ms: int = LOCK_TIMEOUT_MS,
+    ) -> int:
+        """TARGET -> TO_SOURCE: guards stand again. The log triggers go on firing: what was in flight is still logged."""
+        with self._target.transaction():
+            self._target.run(f"SET LOCAL lock_timeout = {int(lock_timeout_ms)}")
+            token = self._row.move(before, Authority.TO_SOURCE, verb=verb, lease_s=lease_s, detail=detail)
+            for plan in self._plans:
+                guards = ", ".join(f"ENABLE ALWAYS TRIGGER {name}" for name in GUARDS)
+                self._target.run(f"ALTER TABLE {full_name(plan)} {guards}")
+        return token
+
+    def rest(self) -> None:
+        """After the way back was drained: what the forward sink writes is no change of the target's own."""
+        with self._target.transaction():
+            self._target.run(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+            for plan in self._plans:
+                for statement in resting(plan):
+                    self._target.run(statement)

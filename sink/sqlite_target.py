@@ -1,0 +1,243 @@
+"""Do: apply one cut of the way back to a SQLite source: rows, own log keys and progress in one BEGIN IMMEDIATE.
+
+The order is the argument: the transaction begins with a compare-and-set on owner, applied seq, and the fence with its
+token, read in the same transaction: a sink of an earlier attempt finds another token and changes nothing, and a lifted
+source takes no change of the other side any more. The fence is never lifted for this connection: no trigger fires on it.
+Every key written is logged here, since the application's triggers and ours rest: after a rollback capture sends exactly
+these keys again, and both sides are equal without a comparison (test_what_came_back_is_sent_forward_again).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+
+from adapters.sqlite import SqliteDatabase
+from adapters.sqlite_apsw import QuietSqlite
+from ops.points import reach
+from schemas.avro import plan_of, unframe
+from schemas.back import (
+    PROGRESS,
+    QUARANTINE,
+    delete_parameters,
+    delete_sql,
+    insert_columns,
+    insert_sql,
+    mark,
+)
+from schemas.change import (
+    Collapsed,
+    Notice,
+    NoticeKind,
+    Progress,
+    TableProgress,
+    TableState,
+    TopicPartition,
+    Watermark,
+)
+from schemas.errors import Code, Failed, Refusal, Superseded
+from schemas.introspect import introspect
+from schemas.model import OWN_PREFIX, Key, Row, Table
+from schemas.plan import TablePlan
+from schemas.ports import Registry
+from schemas.rows import KeyCodec, RowCodec
+from sink.progress import offsets_from, offsets_text
+
+_META = f"{OWN_PREFIX}meta"
+_LOG = f"{OWN_PREFIX}log"
+_FENCED = (
+    f"(SELECT value FROM {_META} WHERE key = 'token') = ? AND "
+    f"(SELECT coalesce(value, '') FROM {_META} WHERE key = 'fence') <> ''"
+)
+
+
+class SqliteTarget:
+    """Implements ports.Target for one source.
+
+    Args:
+        reader: an ordinary connection to the same file, for its schema.
+        numbers: table -> number in the change log, as the triggers have it.
+    """
+
+    def __init__(
+        self,
+        quiet: QuietSqlite,
+        reader: SqliteDatabase,
+        registry: Registry,
+        source: str,
+        *,
+        numbers: Mapping[str, int],
+        now_ms: str,
+    ) -> None:
+        self._db = quiet
+        self._reader = reader
+        self._registry = registry
+        self._source = source
+        self._numbers = numbers
+        self._now_ms = now_ms
+        self._tables: dict[str, Table] = {}
+        self._codecs: dict[int, RowCodec] = {}
+        self._keys: dict[int, KeyCodec] = {}
+
+    def prepared(self) -> bool:
+        return bool(self._db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (PROGRESS,)))
+
+    def claim(self, owner: str) -> Progress:
+        with self._reader.read_view():
+            self._tables = dict(introspect(self._reader).tables)
+        with self._db.write():
+            self._db.run(f"UPDATE {PROGRESS} SET owner = ?", (owner,))
+        progress = self.progress()
+        assert progress is not None
+        return progress
+
+    def progress(self) -> Progress | None:
+        found = self._db.rows(
+            "SELECT owner, applied, applying_to, identity, offsets, captured_at_ms, applied_at_ms, highest, "
+            f"coalesce((SELECT value FROM {_META} WHERE key = 'token'), '0'), "
+            f"coalesce((SELECT value FROM {_META} WHERE key = 'fence'), '') FROM {PROGRESS}"
+        )
+        if not found:
+            return None
+        row = found[0]
+        kept = dict(self._db.rows(f"SELECT tab, count(*) FROM {QUARANTINE} GROUP BY tab"))
+        return Progress(
+            source=self._source,
+            owner=row[0],
+            applied=row[1],
+            applying_to=row[2],
+            consistent=not kept and row[2] is None,
+            identity=row[3],
+            offsets=offsets_from(row[4]),
+            tables={
+                name: TableProgress(name, TableState.FOLLOWING, 0, 0, 0, 0, 0, kept.get(name, 0), "")
+                for name in self._numbers
+            },
+            captured_at_ms=row[5],
+            applied_at_ms=row[6],
+            highest=row[7],
+            phase=str(row[8]),
+            open=bool(row[9]),
+        )
+
+    def close(self) -> None:
+        self._db.close()
+        self._reader.close()
+
+    def apply(
+        self,
+        before: Progress,
+        watermark: Watermark,
+        *,
+        offsets: Mapping[TopicPartition, int],
+        tables: Mapping[str, Collapsed],
+        notices: Sequence[Notice],
+        now_ms: int,
+    ) -> None:
+        if before.identity and before.identity != watermark.identity:
+            raise Refusal(
+                Code.SOURCE_REPLACED,
+                "the target is another server than the one whose changes came back so far",
+                source=self._source,
+                position=before.applied,
+                hint="point target_database_url at that one again",
+            )
+        reach("back.before_apply")
+        with self._db.write():
+            changed = self._db.run(
+                f"UPDATE {PROGRESS} SET applied = ?, offsets = ?, captured_at_ms = ?, applied_at_ms = ?, "
+                "highest = max(highest, ?), identity = ?, applying_to = NULL "
+                f"WHERE owner = ? AND applied = ? AND {_FENCED}",
+                (
+                    watermark.seq,
+                    offsets_text(dict(offsets)),
+                    watermark.captured_at_ms,
+                    now_ms,
+                    watermark.seq,
+                    watermark.identity,
+                    before.owner,
+                    before.applied,
+                    before.phase,
+                ),
+            )
+            if changed != 1:
+                raise self._superseded(before)
+            for table, collapsed in tables.items():
+                self._table(table, collapsed, watermark.seq)
+            for notice in notices:
+                if notice.kind is NoticeKind.QUARANTINE:
+                    self._keep(notice.table, base64.b64decode(notice.key), notice.reason, notice.seq)
+            reach("back.before_commit")
+        reach("back.after_commit")
+
+    def slice(self, before: Progress, applying_to: int, table: str, collapsed: Collapsed) -> None:
+        with self._db.write():
+            changed = self._db.run(
+                f"UPDATE {PROGRESS} SET applying_to = max(coalesce(applying_to, 0), ?) "
+                f"WHERE owner = ? AND applied = ? AND {_FENCED}",
+                (applying_to, before.owner, before.applied, before.phase),
+            )
+            if changed != 1:
+                raise self._superseded(before)
+            self._table(table, collapsed, applying_to)
+
+    def is_unique(self, table: str) -> bool:
+        return any(index.unique and index.origin != "pk" for index in self._tables[table].indexes)
+
+    def decode_key(self, schema_id: int, payload: bytes) -> Key:
+        found = self._keys.get(schema_id)
+        if found is None:
+            found = self._keys[schema_id] = KeyCodec(self._registry.schema(schema_id))
+        return found.decode([payload])[0]
+
+    # -- rows ----------------------------------------------------------------------------------------------------
+
+    def _table(self, name: str, collapsed: Collapsed, seq: int) -> None:
+        table = self._tables[name]
+        gone = [self.decode_key(*unframe(raw)) for raw in collapsed.deletes]
+        rows = [(self.decode_key(*unframe(raw)), raw, *self._row(value)) for raw, value in collapsed.upserts]
+        touched = [*gone, *(key for key, _, _, _ in rows)]
+        for raw in (*collapsed.deletes, *(raw for _, raw, _, _ in rows)):
+            self._db.run(f"DELETE FROM {QUARANTINE} WHERE tab = ? AND key = ? AND seq <= ?", (name, raw, seq))
+        for key in touched:
+            self._db.run(delete_sql(table, key), delete_parameters(key))
+        columns: dict[TablePlan, list[tuple[int, str]]] = {}
+        for _, raw, plan, row in rows:
+            chosen = columns.setdefault(plan, insert_columns(table, plan))
+            try:
+                with self._db.write():
+                    self._db.run(insert_sql(table, chosen, row), [row[at] for at, _ in chosen])
+            except Failed as error:
+                if error.code is not Code.SOURCE_CONFLICT:
+                    raise
+                self._keep(name, raw, error.message, seq)
+        self._log(table, touched)
+
+    def _row(self, value: bytes) -> tuple[TablePlan, Row]:
+        schema_id, payload = unframe(value)
+        found = self._codecs.get(schema_id)
+        if found is None:
+            found = self._codecs[schema_id] = RowCodec(plan_of(self._registry.schema(schema_id)))
+        return found.plan, found.decode_rows([payload])[0]
+
+    def _log(self, table: Table, keys: Sequence[Key]) -> None:
+        number = self._numbers[table.name]
+        for key in keys:
+            names = ", ".join(f"k{at}" for at in range(len(key)))
+            marks = ", ".join(map(mark, key))
+            self._db.run(
+                f"INSERT INTO {_LOG}(ts, tab, op, {names}) VALUES ({self._now_ms}, ?, 'b', {marks})", (number, *key)
+            )
+
+    def _keep(self, table: str, key: bytes, reason: str, seq: int) -> None:
+        text = repr(self.decode_key(*unframe(key)))
+        self._db.run(f"INSERT OR REPLACE INTO {QUARANTINE} VALUES (?, ?, ?, ?, ?)", (table, key, text, reason, seq))
+
+    def _superseded(self, before: Progress) -> Superseded:
+        return Superseded(
+            Code.PROGRESS_LOST,
+            "another sink moved the progress of the way back, or the source is no longer fenced for it",
+            source=self._source,
+            position=before.applied,
+            hint="this sink reads the progress again",
+        )
