@@ -40,8 +40,14 @@ def read_chunk(
     *,
     head: int,
     limit_bytes: int,
+    upto: int | None = None,
 ) -> Chunk:
-    """Rows of a prefix of `entries`, until they weigh `limit_bytes` (the slice that crosses the limit is kept)."""
+    """Rows of a prefix of `entries`, until they weigh `limit_bytes` (the slice that crosses the limit is kept).
+
+    Args:
+        upto: where the cut ends: the head, or the cutoff of a fence. The label is the head all the same.
+    """
+    end = head if upto is None else upto
     found: dict[str, list[Record]] = {}
     read: dict[int, set[Mark]] = {}
     taken, slice_rows, heavy_bytes = 0, FIRST_SLICE_ROWS, 0
@@ -61,7 +67,7 @@ def read_chunk(
         taken += len(part)
         slice_rows *= 2
     own = entries[:taken]
-    return Chunk(own, found, head, reached=not entries or own[-1].seq >= head)
+    return Chunk(own, found, head, reached=not entries or own[-1].seq >= end)
 
 
 def first_gap(entries: Sequence[Entry], position: Position) -> int | None:

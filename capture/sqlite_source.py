@@ -8,6 +8,7 @@ row whose untyped key is now 1.0: PostgreSQL compares jsonb numbers by value, an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -37,6 +38,7 @@ def key_places(table: Table) -> tuple[int, ...]:
 
 
 SAMPLED_ENTRIES = 100
+MAX_SEQ = 2**63 - 1
 
 
 class SqliteView:
@@ -62,8 +64,15 @@ class SqliteView:
         generation = self._db.rows(f"SELECT value FROM {META} WHERE key = 'plan_generation'")[0][0]
         return self._db.schema_version(), int(generation)
 
-    def entries(self, after: Position, *, limit_rows: int) -> Sequence[Entry]:
-        found = self._db.rows(f"SELECT * FROM {LOG} WHERE seq > ? ORDER BY seq LIMIT ?", (after.seq, limit_rows))
+    def cutoff(self) -> int | None:
+        """Head of the log when the source was fenced; None while writes belong here."""
+        found = self._db.rows(f"SELECT value FROM {META} WHERE key = 'fence' AND value <> ''")
+        return int(json.loads(found[0][0])["head"]) if found else None
+
+    def entries(self, after: Position, *, limit_rows: int, upto: int = MAX_SEQ) -> Sequence[Entry]:
+        found = self._db.rows(
+            f"SELECT * FROM {LOG} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (after.seq, upto, limit_rows)
+        )
         return [Entry(row[0], row[1], row[2], row[3], row[4:]) for row in found]
 
     def entry(self, seq: int) -> Entry | None:

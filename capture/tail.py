@@ -94,6 +94,8 @@ class CaptureTail:
         self._notices = notice_topic(settings.prefix, source.name)
         self._started = False
         self._behind = True
+        self._fenced = False
+        """Writes moved away: what is logged behind the cutoff came back from the target, and is captured after a lift."""
         self._watch = LogWatch(source, clock, settings.limits, say)
         self._last_entry: Entry | None = None
 
@@ -239,7 +241,10 @@ class CaptureTail:
                 return None
             meta = metas.read(self._source.db) if mark[1] != self._meta.plan_generation else None
             head = view.head()
-            entries = view.entries(self._position, limit_rows=self._settings.batch_rows)
+            cutoff = view.cutoff()
+            self._fenced = cutoff is not None
+            upto = head if cutoff is None else cutoff
+            entries = view.entries(self._position, limit_rows=self._settings.batch_rows, upto=upto)
             gap = first_gap(entries, self._position)
             if gap is not None:
                 # Somebody pruned or deleted behind our back: only the stream knows where we stand.
@@ -251,7 +256,9 @@ class CaptureTail:
                     position=self._position.seq,
                     hint="capture reads its position back from the stream and starts again",
                 )
-            chunk = read_chunk(view, entries, self._tables, head=head, limit_bytes=self._settings.batch_bytes)
+            chunk = read_chunk(
+                view, entries, self._tables, head=head, upto=upto, limit_bytes=self._settings.batch_bytes
+            )
         if chunk.rekey is not None:
             return None
         if meta is not None:
@@ -315,7 +322,7 @@ class CaptureTail:
         now_ms = self._clock.now_ms()
         if self._last is not None and now_ms - self._sent_at_ms >= self._settings.heartbeat_ms:
             self._write_watermark(heartbeat=True)
-        if self._last is not None and now_ms >= self._prune_due_ms:
+        if self._last is not None and now_ms >= self._prune_due_ms and not self._fenced:
             before = self._pruned_to
             self._pruned_to = prune(
                 self._source.db,

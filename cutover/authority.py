@@ -105,6 +105,17 @@ class AuthorityRow:
         if changed != 1:
             raise self._lost(token)
 
+    def adopt(self, before: Migration, *, lease_s: float) -> None:
+        """Take over the lease of a move that its owner left. Raises Superseded when that one is still alive."""
+        changed = self._target.run(
+            f"UPDATE tailrace.migration SET owner = %s, lease_until = clock_timestamp() + interval '{float(lease_s)} "
+            "seconds' WHERE id = 1 AND token = %s AND (owner = %s OR lease_until IS NULL OR "
+            "lease_until < clock_timestamp())",
+            (self._actor, before.token, self._actor),
+        )
+        if changed != 1:
+            raise self._lost(before.token)
+
     def note(self, token: int, before: str, after: str, *, verb: str, detail: Mapping[str, Any]) -> None:
         self._target.run(
             "INSERT INTO tailrace.journal(token, before, after, verb, actor, detail) VALUES (%s, %s, %s, %s, %s, %s)",

@@ -72,6 +72,8 @@ class Code(StrEnum):
     FENCE_LOST = "fence-lost"
     VERB_ILLEGAL = "verb-illegal"
     GATE_BLOCKED = "gate-blocked"
+    DRAIN_TIMEOUT = "drain-timeout"
+    NO_ROLLBACK = "no-rollback"
     # values and schema
     MISFIT = "misfit"
     NAME_COLLISION = "name-collision"

@@ -1,0 +1,164 @@
+"""Do: bring writes back to the sources, whatever phase the migration is in, and finish what a dead process left.
+
+The order is the argument. After the switch: the target is closed first, by compare-and-set with its guards; the point to
+drain to is read after that has committed, so that no transaction is still on its way to the log; only when the sources
+hold everything up to it does the row go back, and only then are they lifted. A recovery in `to_source` finishes the drain;
+it never just lifts. Before the open: the row first, then the fences, each with the newer token.
+Cases: test_recovery_never_just_lifts, test_a_rollback_that_died_is_finished_by_the_next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from adapters.postgres import Postgres
+from capture.postgres_triggers import LABEL
+from cutover.authority import AuthorityRow
+from cutover.drain import Reached, drain
+from cutover.source_fence import SourceFence
+from cutover.target_guard import TargetGuard
+from ops.points import reach
+from schemas.authority import Authority, Migration
+from schemas.errors import Code, Refusal, Transient
+from schemas.ports import Clock
+
+Look = Callable[[], Mapping[str, Reached | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackSettings:
+    lease_s: float = 10.0
+    close_budget_s: float = 5.0
+    drain_budget_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What a rollback did. `was`: where writes belonged before."""
+
+    token: int
+    was: Authority
+    pause_s: float
+    lifted: tuple[str, ...]
+
+
+class Rollback:
+    """Args:
+    sources: names of all sources of the migration.
+    look_back: how far the way back is applied at each source.
+    """
+
+    def __init__(
+        self,
+        target: Postgres,
+        row: AuthorityRow,
+        fence: SourceFence,
+        guard: TargetGuard,
+        clock: Clock,
+        settings: RollbackSettings,
+        *,
+        look_back: Look,
+        say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
+    ) -> None:
+        self._target = target
+        self._row = row
+        self._fence = fence
+        self._guard = guard
+        self._clock = clock
+        self._settings = settings
+        self._look_back = look_back
+        self._say = say
+
+    def run(self, *, reason: str) -> Returned:
+        """Back to the sources. Raises Refusal(VERB_ILLEGAL) once completed, Refusal(NO_ROLLBACK) when it would lose."""
+        before = self._row.read()
+        begun_s = self._clock.monotonic_s()
+        match before.authority:
+            case Authority.COMPLETED:
+                raise Refusal(
+                    Code.VERB_ILLEGAL, "the migration is completed", hint="a new migration leads the other way"
+                )
+            case Authority.SOURCE:
+                token, lifted = before.token, self._settled(before)
+            case Authority.TO_TARGET:
+                token, lifted = self._abort(before, reason)
+            case Authority.TARGET:
+                if before.no_rollback:
+                    what, why = next(iter(before.no_rollback.items()))
+                    raise Refusal(
+                        Code.NO_ROLLBACK,
+                        f"the way back does not carry {len(before.no_rollback)} things, among them {what}: {why}",
+                        hint="tailrace status names all; rollback --to CHECKPOINT states what is lost",
+                    )
+                token, lifted = self._return(self._close(before, reason), reason)
+            case Authority.TO_SOURCE:
+                token, lifted = self._return(before, reason)
+        return Returned(token, before.authority, self._clock.monotonic_s() - begun_s, tuple(lifted))
+
+    def recover(self, before: Migration) -> Returned | None:
+        """Finish or take back what a process left that is gone; None where nothing is to be done."""
+        abandoned = before.lease_left_s is not None and before.lease_left_s < 0
+        if before.authority is Authority.SOURCE:
+            lifted = self._settled(before)
+            return Returned(before.token, before.authority, 0.0, tuple(lifted)) if lifted else None
+        if not abandoned or before.authority not in (Authority.TO_TARGET, Authority.TO_SOURCE):
+            return None
+        self._say("cutover.recovered", f"{before.owner} left the migration at {before.authority}")
+        return self.run(reason=f"recovered from {before.owner}")
+
+    def _settled(self, before: Migration) -> list[str]:
+        """Writes belong to the sources: none may be fenced, and each must know the token."""
+        carried = self._fence.carried()
+        if before.token and any(one.token < before.token or one.fence is not None for one in carried.values()):
+            return self._fence.lift(before.token)
+        return []
+
+    def _abort(self, before: Migration, reason: str) -> tuple[int, list[str]]:
+        text = "'" + reason.replace("'", "''") + "'"
+        token = self._row.move(
+            before, Authority.SOURCE, verb="rollback", also={"failed": text}, detail={"reason": reason}
+        )
+        reach("rollback.taken_back")
+        return token, self._fence.lift(token)
+
+    def _close(self, before: Migration, reason: str) -> Migration:
+        deadline_s = self._clock.monotonic_s() + self._settings.close_budget_s
+        while True:
+            try:
+                self._guard.close(before, verb="rollback", lease_s=self._settings.lease_s, detail={"reason": reason})
+                break
+            except Transient:
+                # A writer on the target holds its table for longer than the lock time-out.
+                if self._clock.monotonic_s() >= deadline_s:
+                    raise
+                self._clock.sleep(0.02)
+        reach("rollback.closed")
+        return self._row.read()
+
+    def _return(self, before: Migration, reason: str) -> tuple[int, list[str]]:
+        token = before.token
+        if before.lease_left_s is None or before.lease_left_s < self._settings.lease_s / 2:
+            self._adopt(before)
+        # Read after the guards have committed: everything that was ever acknowledged is at or below this label.
+        _, label = self._target.rows(LABEL)[0]
+        upto = {source: int(label) for source in self._fence.carried()}
+        drain(
+            upto,
+            self._look_back,
+            self._clock,
+            budget_s=self._settings.drain_budget_s,
+            keep_lease=lambda: self._row.renew(token, lease_s=self._settings.lease_s),
+        )
+        reach("rollback.drained")
+        with self._target.transaction():
+            newer = self._row.move(
+                before, Authority.SOURCE, verb="return", also={"read_share": "0"}, detail={"reason": reason}
+            )
+            self._guard.rest()
+        reach("rollback.returned")
+        return newer, self._fence.lift(newer)
+
+    def _adopt(self, before: Migration) -> None:
+        """The lease of a drain that somebody else left: the token stays, since both sides are closed under it."""
+        self._row.adopt(before, lease_s=self._settings.lease_s)

@@ -1,0 +1,243 @@
+"""Do: a whole migration of two sources in one process: both streams, fences, guards, one real target, stepped by a clock
+whose sleep steps every daemon. What a test wants to happen in between it hooks into `between`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from adapters.postgres import Postgres
+from adapters.registry import TopicRegistry
+from adapters.sqlite import SqliteDatabase
+from adapters.sqlite_apsw import QuietSqlite
+from capture import meta as metas
+from capture.install import install
+from capture.postgres_source import PostgresSource
+from capture.postgres_tail import PostgresTail, ReverseSettings, Start
+from capture.postgres_triggers import LOG_STATEMENTS, trigger_statements
+from capture.sqlite_source import SqliteSource
+from capture.sqlite_triggers import NOW_MS
+from capture.tail import CaptureSettings, CaptureTail
+from cutover.authority import AuthorityRow
+from cutover.drain import Reached
+from cutover.rollback import Rollback, RollbackSettings
+from cutover.source_fence import Group, SourceFence
+from cutover.switch import Switch, SwitchSettings
+from cutover.target_guard import TargetGuard
+from schemas.authority import Authority
+from schemas.back import STATEMENTS as BACK
+from schemas.bookkeeping import statements
+from schemas.change import Position
+from schemas.errors import TailraceError
+from schemas.introspect import introspect
+from schemas.plan import TablePlan, plan_from_json
+from sink.postgres_target import PostgresTarget
+from sink.progress import read_progress
+from sink.sqlite_target import SqliteTarget
+from sink.tail import SinkSettings, SinkTail
+from snapshot.tail import SnapshotTail
+from tests.fakes.transport import FakeTransport
+from tests.model.world import SteppingClock
+
+TABLE = "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT, u TEXT UNIQUE)"
+
+
+class SteppedClock(SteppingClock):
+    def __init__(self, step: Callable[[], None]) -> None:
+        super().__init__()
+        self._step = step
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self._step()
+
+
+class Side:
+    """One source with its four streams."""
+
+    def __init__(self, rig: Rig, name: str, ddl: tuple[str, ...]) -> None:
+        self.name = name
+        self.path = rig.folder / f"{name}.db"
+        self.app = rig.sqlite(self.path, create=True)
+        self.app.run("PRAGMA journal_mode=WAL")
+        for statement in ddl:
+            self.app.run(statement)
+        self.identity = f"identity-{name}"
+        install(self.app, self.identity)
+        with self.app.write():
+            for statement in BACK:
+                self.app.run(statement)
+            self.app.run(
+                "UPDATE _tailrace_meta SET value = ? WHERE key = 'schema_version'", (str(self.app.schema_version()),)
+            )
+        self.numbers = {one.name: number for number, one in metas.read(self.app).tables.items()}
+        source = SqliteSource(rig.sqlite(self.path), name)
+        reader = SqliteSource(rig.sqlite(self.path), name)
+        self.capture = CaptureTail(
+            source, rig.transport, rig.registry, rig.clock, CaptureSettings("p", name, heartbeat_ms=500)
+        )
+        target = PostgresTarget(rig.postgres(), rig.registry, name)
+        self.sink = SinkTail(name, target, rig.transport, rig.clock, SinkSettings("p", look_ms=1), owner=f"f-{name}")
+        self.copy = SnapshotTail(reader, reader, rig.postgres(), rig.registry, rig.clock)
+        self.back_capture = PostgresTail(
+            PostgresSource(rig.postgres(), rig.postgres(), name),
+            rig.transport,
+            rig.registry,
+            rig.clock,
+            ReverseSettings("p-back", heartbeat_ms=500),
+            start_of=lambda: rig.start_of(self),
+        )
+        back = SqliteTarget(
+            QuietSqlite(self.path),
+            rig.sqlite(self.path),
+            rig.registry,
+            name,
+            numbers=self.numbers,
+            now_ms=NOW_MS,
+        )
+        self.back_target = back
+        self.back_sink = SinkTail(
+            name, back, rig.transport, rig.clock, SinkSettings("p-back", group="back", look_ms=1), owner=f"b-{name}"
+        )
+
+
+class Rig:
+    """`cases` and `auth`, one migration."""
+
+    def __init__(self, folder: Path, url: str, *ddl: str) -> None:
+        self.folder = folder
+        self.url = url
+        self.opened: list[SqliteDatabase | Postgres] = []
+        self.clock = SteppedClock(self.step)
+        self.transport = FakeTransport()
+        self.registry = TopicRegistry(self.transport, "p.schemas")
+        self.target = self.postgres()
+        for statement in (*statements(), *LOG_STATEMENTS):
+            self.target.run(statement)
+        self.between: Callable[[], None] = lambda: None
+        self.said: list[str] = []
+        self.stopped: set[str] = set()
+        self.sides = {name: Side(self, name, ddl or (TABLE,)) for name in ("auth", "cases")}
+        self.row = AuthorityRow(self.target, actor="test")
+
+    def sqlite(self, path: Path, *, create: bool = False, timeout_s: float = 0.2) -> SqliteDatabase:
+        made = SqliteDatabase(path, create=create, timeout_s=timeout_s)
+        self.opened.append(made)
+        return made
+
+    def postgres(self) -> Postgres:
+        made = Postgres(self.url, application_name="rig")
+        self.opened.append(made)
+        return made
+
+    def step(self) -> None:
+        self.between()
+        for side in self.sides.values():
+            for name in ("capture", "sink", "copy", "back_capture", "back_sink"):
+                if name in self.stopped:
+                    continue
+                try:
+                    getattr(side, name).step()
+                except TailraceError as error:
+                    self.said.append(f"{side.name}.{name}: {error}")
+
+    def settle(self) -> None:
+        for _ in range(400):
+            self.step()
+            if all(
+                (found := read_progress(self.target, side.name)) is not None
+                and found.consistent
+                and found.applied >= side.app.rows("SELECT max(seq) FROM _tailrace_log")[0][0]
+                for side in self.sides.values()
+            ):
+                return
+        raise AssertionError(f"not settled: {self.said[-5:]}")
+
+    def settle_back(self) -> None:
+        """Until both sources hold what the target's log held when this began."""
+        label = self.target.rows(
+            "SELECT txid_snapshot_xmax(s) - (SELECT count(*) FROM txid_snapshot_xip(s)) FROM txid_current_snapshot() s"
+        )[0][0]
+        for _ in range(400):
+            self.step()
+            if all((one := self.look_back()[name]) is not None and one.applied >= label for name in self.sides):
+                return
+        raise AssertionError(f"not settled back: {self.said[-5:]}")
+
+    def plans(self) -> list[TablePlan]:
+        return [plan_from_json(text) for (text,) in self.target.rows("SELECT plan::text FROM tailrace.tables")]
+
+    def start_of(self, side: Side) -> Start | None:
+        row = self.row.read()
+        if row.authority not in (Authority.TARGET, Authority.TO_SOURCE):
+            return None
+        plans = tuple(plan for plan in self.plans() if plan.source == side.name)
+        return Start(row.token, Position(row.reverse_label, row.reverse_start), "server", plans)
+
+    def look(self) -> dict[str, Reached | None]:
+        found = {name: read_progress(self.target, name) for name in self.sides}
+        return {name: None if one is None else Reached(one.applied, one.consistent) for name, one in found.items()}
+
+    def look_back(self) -> dict[str, Reached | None]:
+        result: dict[str, Reached | None] = {}
+        for name, side in self.sides.items():
+            one = side.back_target.progress()
+            result[name] = None if one is None else Reached(one.applied, one.consistent)
+        return result
+
+    def tables(self) -> dict[str, list[str]]:
+        return {name: list(introspect(side.app).tables) for name, side in self.sides.items()}
+
+    def fence(self) -> SourceFence:
+        names = sorted(self.sides)
+        db = self.sqlite(self.sides[names[0]].path)
+        schemas = {names[0]: "main"}
+        for name in names[1:]:
+            db.attach(self.sides[name].path, f"s_{name}")
+            schemas[name] = f"s_{name}"
+        return SourceFence([Group(db, schemas)])
+
+    def guard(self, target: Postgres | None = None) -> TargetGuard:
+        session = target or self.target
+        return TargetGuard(session, AuthorityRow(session, actor="test"), self.plans())
+
+    def install_back(self) -> None:
+        for plan in self.plans():
+            for statement in trigger_statements(plan):
+                self.target.run(statement)
+
+    def switch(self, actor: str = "test", **settings: float) -> Switch:
+        session = self.postgres()
+        row = AuthorityRow(session, actor=actor)
+        return Switch(
+            row,
+            self.fence(),
+            TargetGuard(session, row, self.plans()),
+            self.clock,
+            SwitchSettings(**settings),  # type: ignore[arg-type]
+            tables=self.tables,
+            look=self.look,
+        )
+
+    def rollback(self, actor: str = "test") -> Rollback:
+        session = self.postgres()
+        row = AuthorityRow(session, actor=actor)
+        return Rollback(
+            session,
+            row,
+            self.fence(),
+            TargetGuard(session, row, self.plans()),
+            self.clock,
+            RollbackSettings(),
+            look_back=self.look_back,
+        )
+
+    def source_rows(self, name: str, sql: str = "SELECT * FROM t ORDER BY id") -> list[tuple[object, ...]]:
+        return self.sides[name].app.rows(sql)
+
+    def target_rows(self, name: str, sql: str = "SELECT * FROM {}.t ORDER BY id") -> list[tuple[object, ...]]:
+        return self.target.rows(sql.format(name), prepare=False)
+
+    def close(self) -> None:
+        for one in self.opened:
+            one.close()
