@@ -10,8 +10,12 @@ import click
 from cli.look import Looker
 from cli.options import SECONDS, as_json, chosen_sources, config_of, emit
 from cli.render import lag_line, status_lines
+from cli.stream_lag import StreamLag
 from cli.trace import trace_row
 from schemas.errors import Code, Refusal
+
+WAITING_S = 2.0
+"""Between two lines of --wait."""
 
 
 @click.command("status")
@@ -44,19 +48,25 @@ def lag_command(
     """How far the target is behind, in changes and in seconds; unknown is never zero."""
     config = config_of(ctx)
     looker = Looker(config, chosen_sources(config, ()))
+    stream = StreamLag(config) if json_output else None
     started = time.monotonic()
     below_since: float | None = None
+    said_s = 0.0
     try:
         while True:
             document = looker.look()
-            _print(document, json_output=json_output)
+            now = time.monotonic()
+            if not wait or now - said_s >= WAITING_S:
+                said_s = now
+                _print(document, stream)
             if not watch and not wait:
                 return
-            now = time.monotonic()
             lags = [one["lag_changes"] for one in document["sources"].values()]
             good = all(lag is not None and lag <= below for lag in lags)
             below_since = (below_since or now) if good else None
             if wait and below_since is not None and now - below_since >= for_s:
+                if said_s != now:
+                    _print(document, stream)
                 return
             if wait and timeout_s is not None and now - started > timeout_s:
                 raise Refusal(
@@ -67,14 +77,18 @@ def lag_command(
             time.sleep(1.0 if watch else 0.2)
     finally:
         looker.close()
+        if stream is not None:
+            stream.close()
 
 
-def _print(document: dict[str, object], *, json_output: bool) -> None:
+def _print(document: dict[str, object], stream: StreamLag | None) -> None:
+    """With `stream`: a JSON document, and what the stream's own tools would say beside the rest."""
     sources = document["sources"]
     assert isinstance(sources, dict)
-    if json_output:
+    if stream is not None:
         keys = ("lag_changes", "lag_seconds", "head_seq", "applied_seq", "consistent")
-        click.echo(json.dumps({name: {key: one[key] for key in keys} for name, one in sources.items()}))
+        found = {name: {key: one[key] for key in keys} for name, one in sources.items()}
+        click.echo(json.dumps({name: {**one, "stream_lag_records": stream.look(name)} for name, one in found.items()}))
     else:
         for name, one in sources.items():
             click.echo(lag_line(name, one))
