@@ -19,6 +19,7 @@ _VERBS = {
     "check": "cli.prepare",
     "plan": "cli.prepare",
     "up": "cli.up",
+    "install": "cli.install",
     "capture": "cli.daemons",
     "snapshot": "cli.daemons",
     "sink": "cli.daemons",

@@ -26,6 +26,7 @@ def _source_name(path: Path, taken: dict[str, str]) -> str:
 @click.argument("databases", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="Default: the -c file.")
 @click.option("--target", default="", help="PostgreSQL URL without a password.")
+@click.option("--kafka", default="", help="host:port of a broker: the stream is in its topics, not in a local file.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @as_json
 @dry_run
@@ -35,6 +36,7 @@ def init_command(
     databases: tuple[Path, ...],
     output: Path | None,
     target: str,
+    kafka: str,
     force: bool,
     json_output: bool,
     dry_run: bool,
@@ -52,7 +54,7 @@ def init_command(
                 raise Failed(Code.SOURCE_CORRUPT, f"{database} is not a SQLite database", hint="is it encrypted?")
         sources[_source_name(database, sources)] = str(database.resolve())
     if not dry_run:
-        path.write_text(sample(sources, target_url=target), encoding="utf-8")
+        path.write_text(sample(sources, target_url=target, bootstrap_servers=kafka), encoding="utf-8")
     lines = [
         f"{'would write' if dry_run else 'wrote'} {path}: {', '.join(f'{n} = {file}' for n, file in sources.items())}",
         "next: tailrace check" if target else "next: set target_database_url, then tailrace check",
