@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import click
 
+from capture.sqlite_triggers import META
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
 from cli.up import _backup, _install, _prepare_target, _refuse_bad
-from cli.wiring import telemetry
+from cli.wiring import open_source, telemetry
+from ops.config import Config
 
 
 @click.command("install")
@@ -29,7 +31,7 @@ def install_command(
 ) -> None:
     """Check, back the sources up, prepare the target, and put change log and triggers into the sources.
 
-    May be called again: what is there already stays as it is.
+    May be called again: what is there already stays as it is, without another backup.
     """
     config = config_of(ctx)
     names = chosen_sources(config, sources)
@@ -45,7 +47,16 @@ def install_command(
     if no_backup:
         events.event("backup.skipped", "the operator asked for no backup", level="warning")
     else:
-        lines += [_backup(config, name, events) for name in names]
+        # The backup is of the file before our first change to it; a later call changes nothing that matters.
+        lines += [_backup(config, name, events) for name in names if not _is_installed(config, name)]
     lines += [_install(config, name, wal=not keep_journal_mode) for name in names]
     lines.append("next: tailrace capture, tailrace snapshot, tailrace sink, each in a process of its own")
     emit({"steps": lines}, lines, json_output=json_output)
+
+
+def _is_installed(config: Config, name: str) -> bool:
+    db = open_source(config, name, read_only=True)
+    try:
+        return bool(db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (META,)))
+    finally:
+        db.close()
