@@ -114,7 +114,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     assert 0 == _analyze(tmp_path, "security", "--offline=true", "--threshold=20", "./tailrace@sink.service").returncode
     text = (tmp_path / "tailrace@sink.service").read_text()
     (tmp_path / "tailrace@sink.service").write_text(text.replace("Restart=on-failure", "Restart=sometimes"))
-    assert "Restart" in _analyze(tmp_path, "verify", "./tailrace@sink.service").stderr
+    assert "restart specifier" in _analyze(tmp_path, "verify", "./tailrace@sink.service").stderr
 
 
 def _analyze(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
