@@ -1,11 +1,7 @@
-"""Do: Kafka for tests: a running one from the environment, else the embedded one, for the whole session.
-
-`TAILRACE_TEST_KAFKA=host:port` names a broker that runs already.
-"""
+"""Do: Kafka for tests, for the whole session."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,29 +9,31 @@ from pathlib import Path
 
 import pytest
 
-from embedded.kafka import EmbeddedKafka
-from schemas.errors import Refusal
+from embedded.kafka import VERSION, EmbeddedKafka, absent
 from schemas.ports import Transport
+from tests.services import Service, Way, chosen, kafka_container
 
-JARS = Path(__file__).resolve().parent.parent / ".cache" / "kafka-4.3.0"
+JARS = Path(__file__).resolve().parent.parent / ".cache" / f"kafka-{VERSION}"
 
 
 @pytest.fixture(scope="session")
 def kafka_address() -> Iterator[str]:
-    """host:port; skips by name without Java or the jars."""
-    given = os.environ.get("TAILRACE_TEST_KAFKA")
-    if given:
-        yield given
-        return
-    folder = Path(tempfile.mkdtemp(prefix="tailrace-kafka-"))
-    broker = EmbeddedKafka(folder / "broker", jars=JARS)
-    try:
-        address = broker.start()
-    except Refusal as refusal:
-        pytest.skip(f"embedded Kafka: {refusal.message}")
-    yield address
-    broker.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    """host:port (see tests/services.py); skips by name where no broker can be had."""
+    choice = chosen(Service.KAFKA, lacking=absent(JARS))
+    match choice.way:
+        case Way.GIVEN:
+            yield choice.address
+        case Way.DOCKER:
+            with kafka_container() as address:
+                yield address
+        case Way.EMBEDDED:
+            folder = Path(tempfile.mkdtemp(prefix="tailrace-kafka-"))
+            broker = EmbeddedKafka(folder / "broker", jars=JARS)
+            yield broker.start()
+            broker.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+        case Way.NONE:
+            pytest.skip(choice.reason)
 
 
 def fresh_topics(address: str) -> Transport:

@@ -1,7 +1,4 @@
-"""Do: PostgreSQL for tests: a running one from the environment, else the embedded one; a fresh database per test.
-
-`TAILRACE_TEST_POSTGRES=URL` names a superuser's URL of a server that runs already.
-"""
+"""Do: PostgreSQL for tests, one for the whole session; a fresh database per test."""
 
 from __future__ import annotations
 
@@ -16,8 +13,9 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from adapters.postgres import Postgres
-from embedded.postgres import EmbeddedPostgres
+from embedded.postgres import EmbeddedPostgres, package_binaries
 from schemas.errors import Refusal
+from tests.services import Service, Way, chosen, postgres_container
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
 VERSIONS = {"12": CACHE / "postgres-12.22.0", "15": CACHE / "postgres-15.14.0", "18": None}
@@ -47,15 +45,29 @@ def start_server(
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """URL of a superuser on a server for the whole session."""
-    given = os.environ.get("TAILRACE_TEST_POSTGRES")
-    if given:
-        yield given
-        return
-    server, url, folder = start_server()
-    yield url
-    server.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    """URL of a superuser on a server for the whole session (see tests/services.py)."""
+    choice = chosen(Service.POSTGRES, lacking=_lacking())
+    match choice.way:
+        case Way.GIVEN:
+            yield choice.address
+        case Way.DOCKER:
+            with postgres_container(_FAST) as url:
+                yield url
+        case Way.EMBEDDED:
+            server, url, folder = start_server()
+            yield url
+            server.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+        case Way.NONE:
+            pytest.skip(choice.reason)
+
+
+def _lacking() -> str:
+    try:
+        package_binaries()
+    except Refusal as refusal:
+        return refusal.message
+    return ""
 
 
 @pytest.fixture
