@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from schemas.errors import TailraceError
+from schemas.errors import Code, Failed, TailraceError
 
 _VERBS = {
     "init": "cli.prepare",
@@ -79,6 +79,11 @@ def main() -> None:
     except TailraceError as error:
         click.echo(f"tailrace: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        text = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        failure = Failed(Code.HOST_IO, text, hint="check the disk, the folder and its permissions on this machine")
+        click.echo(f"tailrace: {failure}", err=True)
+        sys.exit(failure.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
 

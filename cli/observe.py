@@ -94,7 +94,7 @@ def _print(document: dict[str, object], stream: StreamLag | None) -> None:
             click.echo(lag_line(name, one))
 
 
-@click.command("trace")
+@click.command("trace", context_settings={"ignore_unknown_options": True})  # a key may be -5
 @click.argument("table")
 @click.argument("key", nargs=-1, required=True)
 @click.option("--source", default=None, help="Needed when several sources have a table of this name.")

@@ -79,7 +79,7 @@ def list_command(ctx: click.Context, json_output: bool) -> None:
     _emit(kept(config_of(ctx)), json_output=json_output)
 
 
-@quarantine_command.command("show")
+@quarantine_command.command("show", context_settings={"ignore_unknown_options": True})
 @click.argument("table")
 @click.argument("key", nargs=-1)
 @click.option("--source", default=None, help="Needed when several sources have a table of this name.")

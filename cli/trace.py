@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,11 +85,11 @@ def _key(table: Table, texts: Sequence[str]) -> Key:
     values: list[Value] = []
     for column, text in zip(table.key_columns, texts, strict=True):
         if affinities.get(column, Affinity.INTEGER) in (Affinity.INTEGER, Affinity.NUMERIC):
-            try:
-                values.append(int(text))
-                continue
-            except ValueError:
-                pass
+            with contextlib.suppress(ValueError):
+                number = int(text)
+                if -(2**63) <= number < 2**63:
+                    values.append(number)
+                    continue
         values.append(text)
     return tuple(values)
 

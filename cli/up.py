@@ -6,6 +6,7 @@ that no change falls between; the sink before the copy can begin, since it holds
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import signal
@@ -236,9 +237,9 @@ def _supervise(
         while not stopping:
             for line in supervisor.look():
                 events.event("up.child", line, level="warning")
-                console.print(line)
+                _print(console, line)
             for line in errors.look():
-                console.print(line, markup=False, soft_wrap=True)
+                _print(console, line)
             before, document = document, looker.look()
             if live is not None:
                 live.update(status_panel(document))
@@ -265,6 +266,12 @@ def _supervise(
     return document
 
 
+def _print(console: Console, line: str) -> None:
+    """A terminal that was closed, or a full disk under the file it was sent to, ends no migration."""
+    with contextlib.suppress(OSError):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def _say(document: dict[str, Any], console: Console, said: dict[str, tuple[float, str]]) -> None:
     """A line a source every other second; the same one again only now and then. `said`: what was printed, and when."""
     now_s = time.monotonic()
@@ -272,7 +279,7 @@ def _say(document: dict[str, Any], console: Console, said: dict[str, tuple[float
         line = lag_line(name, one)
         at_s, last = said.get(name, (-UNCHANGED_S, ""))
         if now_s - at_s >= (UNCHANGED_S if line == last else PLAIN_S):
-            click.echo(line, err=console.stderr)
+            _print(console, line)
             said[name] = now_s, line
 
 

@@ -11,7 +11,11 @@ import json
 import re
 import sys
 import time
+from collections import deque
 from pathlib import Path
+
+WAITING_LINES = 1000
+"""Kept while the log cannot be written; the oldest go first."""
 
 _PASSWORD = re.compile(r"(://[^:/@\s]+:)[^@\s]+@")
 
@@ -33,6 +37,9 @@ class Telemetry:
         self._folder = folder
         self._terminal = terminal
         self._json = as_json
+        self._waiting: deque[tuple[str, str]] = deque()
+        self._dropped = 0
+        self._torn = False
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -52,13 +59,37 @@ class Telemetry:
             with contextlib.suppress(OSError):  # a terminal that was closed; the files have the line, too
                 print(line, file=sys.stderr, flush=True)
         if self._folder is not None:
-            for name in ("migration.log", *(("error.log",) if level == "error" else ())):
-                with (self._folder / name).open("a", encoding="utf-8") as file:
-                    file.write(line + "\n")
+            self._waiting += [(name, line) for name in ("migration.log", *(("error.log",) if level == "error" else ()))]
+            self._write(self._folder)
+
+    def _write(self, folder: Path) -> None:
+        """Whatever waits, oldest first. A log that cannot be written must not end what it tells of: on a full disk it waits
+        here for room, and how much was too old to wait longer is said (test_a_full_disk_under_the_log_ends_nothing)."""
+        while self._waiting and _append(folder / self._waiting[0][0], self._waiting[0][1], torn=self._torn):
+            self._waiting.popleft()
+            self._torn = False
+        if not self._waiting and self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            self.event("telemetry.gap", f"{dropped} lines could not be written here", level="warning")
+            return
+        self._torn = self._torn or bool(self._waiting)
+        while len(self._waiting) > WAITING_LINES:
+            self._waiting.popleft()
+            self._dropped += 1
 
     def say(self, action: str, text: str) -> None:
         """The two-argument form that steppers take."""
         self.event(action, text)
+
+
+def _append(path: Path, line: str, *, torn: bool) -> bool:
+    """False: it is not there as a whole. `torn`: half a line may stand at the end, and gets an end of its own."""
+    raw = (("\n" if torn else "") + line + "\n").encode(errors="backslashreplace")
+    try:
+        with path.open("ab", buffering=0) as file:
+            return file.write(raw) == len(raw)
+    except OSError:
+        return False
 
 
 def _word(value: object) -> str:

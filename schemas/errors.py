@@ -80,6 +80,7 @@ class Code(StrEnum):
     # verification and operation
     NOT_COMPARED = "not-compared"
     LAG_UNKNOWN = "lag-unknown"
+    HOST_IO = "host-io"
     INTERNAL = "internal"
 
 

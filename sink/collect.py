@@ -19,6 +19,18 @@ def candidates(watermarks: Sequence[Watermark], progress: Progress) -> list[Wate
     return sorted(fitting, key=lambda one: (one.seq, one.captured_at_ms), reverse=True)
 
 
+def distinct(watermarks: Sequence[Watermark]) -> list[Watermark]:
+    """Of heartbeats that say the same of seq and ends only the newest: all of them are looked at ten times a second, and an
+    idle hour makes thousands (test_an_idle_hour_leaves_one_watermark)."""
+    kept: list[Watermark] = []
+    for one in watermarks:
+        if kept and (kept[-1].seq, kept[-1].ends, kept[-1].identity) == (one.seq, one.ends, one.identity):
+            kept[-1] = one
+        else:
+            kept.append(one)
+    return kept
+
+
 def ranges(
     watermark: Watermark, progress: Progress, tables_of: Mapping[str, str], notices: str
 ) -> dict[TopicPartition, tuple[int, int | None]]:

@@ -18,7 +18,7 @@ from schemas.names import notice_topic, topic_of, watermark_topic
 from schemas.ports import Clock, Target, Transport
 from schemas.wire import notice_of, seq_of, watermark_of
 from sink.collapse import collapse
-from sink.collect import candidates, ranges, refuse_foreign, refuse_rewound
+from sink.collect import candidates, distinct, ranges, refuse_foreign, refuse_rewound
 from sink.large import LargeCut
 
 WATERMARKS_READ = 2000
@@ -114,7 +114,7 @@ class SinkTail:
             refuse_foreign(fresh[-1], self._progress)
         known = self._watermarks + fresh
         applied = self._progress.applied if self._progress else 0
-        self._watermarks = [one for one in known if one.seq >= applied][-WATERMARKS_READ:]
+        self._watermarks = distinct([one for one in known if one.seq >= applied])[-WATERMARKS_READ:]
         return True
 
     def _cut(self, progress: Progress, watermark: Watermark, now_ms: int) -> bool:

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -96,6 +97,36 @@ def test_under_the_source(pipeline: Pipeline, small_disk: Path) -> None:
         assert ("ok",) == app.execute("PRAGMA integrity_check").fetchone()
     pipeline.settle()
     assert all(report.clean for report in pipeline.verify())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("small_disk", [30], indirect=True)
+def test_under_everything(small_disk: Path, database_url: str) -> None:
+    """Sources, stream, logs and signs of life on one disk, as `init` lays them out: no daemon ends because it cannot say
+    what is wrong."""
+    pipeline = Pipeline(small_disk / "run", database_url)
+    try:
+        pipeline.config_path.write_text(
+            pipeline.config_path.read_text().replace(f"min_free_bytes = {256 * 1024 * 1024}", "min_free_bytes = 0")
+        )
+        pipeline.install()
+        pipeline.start()
+        pipeline.settle()
+        with closing(sqlite3.connect(pipeline.folder / "cases.db", timeout=5, isolation_level=None)) as app:
+            app.execute("INSERT INTO audit VALUES ('before', 'full', NULL)")
+            junk = _fill(small_disk)
+            for number in range(200):
+                with contextlib.suppress(sqlite3.OperationalError):
+                    app.execute("INSERT INTO audit VALUES (?, zeroblob(2000), NULL)", (f"{number}",))
+            time.sleep(4)
+            assert {None} == {process.poll() for process in pipeline.processes.values()}, pipeline.story()
+            junk.unlink()
+            app.execute("INSERT INTO audit VALUES ('after', 'room', NULL)")
+        pipeline.settle()
+        assert all(report.clean for report in pipeline.verify())
+        assert {None} == {process.poll() for process in pipeline.processes.values()}, pipeline.story()
+    finally:
+        pipeline.close()
 
 
 @pytest.mark.slow

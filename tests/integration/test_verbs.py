@@ -128,6 +128,9 @@ def test_trace_follows_one_row(running: Pipeline) -> None:
     document = json.loads(running.run("trace", "ledger", "5", "--json").stdout)
     assert "present" == document["in source"]
     assert "present" == document["in target"]
+    for key in ("-5", "99999999999999999999999"):
+        odd = running.run("trace", "ledger", key, "--json")
+        assert "absent" == json.loads(odd.stdout)["in source"], odd.stderr
     wrong = running.run("trace", "nothing", "5")
     assert 3 == wrong.returncode
     assert "no source has a table 'nothing'" in wrong.stderr
