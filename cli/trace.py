@@ -15,7 +15,7 @@ from capture.sqlite_triggers import LOG
 from cli.wiring import open_source, open_target
 from ops.config import Config
 from schemas.ddl import full_name
-from schemas.errors import Code, Refusal
+from schemas.errors import Code, Misfit, Refusal
 from schemas.introspect import introspect
 from schemas.model import Affinity, Database, Key, Table, Value
 from schemas.names import beside_parameters, quote
@@ -129,7 +129,10 @@ def _target(config: Config, source: str, table: Table, key: Key, *, newest: int 
 
 
 def _count(target: Any, plan: TablePlan, key: Key) -> int:
-    values = RowCodec(plan).sqlite_keys_to_pg([key])[0]
+    try:
+        values = RowCodec(plan).sqlite_keys_to_pg([key])[0]
+    except Misfit:
+        return 0  # the target's column could not hold it
     equal = " AND ".join(
         f"{beside_parameters(quote(name))} = %s::{plan.columns[at].pg_type}"
         for name, at in zip(plan.target_key, plan.key_indexes, strict=True)
