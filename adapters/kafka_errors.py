@@ -1,34 +1,47 @@
-"""Decide: what an error of kafka-python means here; pure."""
+"""Decide: what an error of a Kafka client means here; pure.
+
+Denied and untrusted are Transient: a daemon goes on by itself once the secret or the certificate is right again; `check`
+refuses them.
+"""
 
 from __future__ import annotations
 
 from kafka import errors
 
-from schemas.errors import Code, Failed, TailraceError, Transient
+from adapters.kafka_verdicts import away, denied_login, denied_operation, moving, rewound, too_large
+from schemas.errors import Code, ConfigError, Failed, TailraceError
 
-_DENIED = (errors.AuthorizationError, errors.SaslAuthenticationFailedError)
+_LOGIN = (errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError, errors.IllegalSaslStateError)
+_MOVING = (
+    errors.LeaderNotAvailableError,
+    errors.NotLeaderForPartitionError,
+    errors.NotEnoughReplicasError,
+    errors.NotEnoughReplicasAfterAppendError,
+    errors.CoordinatorLoadInProgressError,
+    errors.CoordinatorNotAvailableError,
+    errors.NotCoordinatorError,
+)
 _AWAY = (errors.RetriableError, errors.KafkaConnectionError, errors.BrokerNotAvailableError, errors.KafkaTimeoutError)
-
-
-def missing(topic: str) -> TailraceError:
-    return Failed(Code.TOPIC_MISSING, f"topic {topic} does not exist", hint="start the capture of this source first")
 
 
 def translate(error: errors.KafkaError) -> TailraceError:
     """The client's error as ours. Its text may quote a request, never a message: the class and first line are kept."""
     text = f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
-    if isinstance(error, _DENIED):
-        return Failed(Code.STREAM_DENIED, text, hint="check the credentials and the ACLs of this client")
+    if isinstance(error, errors.KafkaConfigurationError):
+        # Its text quotes values.
+        return ConfigError(Code.CONFIG_INVALID, "kafka-python refuses its settings", hint="check [transport.client]")
+    if isinstance(error, _LOGIN):
+        return denied_login(type(error).__name__)
+    if isinstance(error, errors.AuthorizationError):
+        return denied_operation(text)
     if isinstance(error, errors.OffsetOutOfRangeError | errors.NoOffsetForPartitionError):
-        return Failed(
-            Code.STREAM_REWOUND,
-            "the stream no longer holds what is read next: its retention was shorter than the backlog",
-            hint="tailrace reset SOURCE copies its tables again; set the topics' retention.ms to -1",
-        )
+        return rewound()
     if isinstance(error, errors.MessageSizeTooLargeError | errors.RecordListTooLargeError):
-        return Failed(Code.RECORD_TOO_LARGE, text, hint="the topic's max.message.bytes is too small")
+        return too_large(text)
     if isinstance(error, errors.UnknownTopicOrPartitionError):
         return Failed(Code.TOPIC_MISSING, text, hint="start the capture of this source first")
+    if isinstance(error, _MOVING):
+        return moving(text)
     if isinstance(error, _AWAY):
-        return Transient(Code.STREAM_UNREACHABLE, text, hint="it is tried again; check the broker")
+        return away(text)
     return Failed(Code.STREAM_IO, text, hint="check the broker's log")

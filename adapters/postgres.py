@@ -8,15 +8,18 @@ Session time-outs are set explicitly, so that neither a forgotten lock nor a dea
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from psycopg import errors, sql
+from psycopg.conninfo import make_conninfo
 from psycopg.types.json import set_json_dumps, set_json_loads
 
+from adapters.postgres_connect import connect_error, connection_parameters
 from schemas.errors import Code, Failed, Refusal, TailraceError, Transient, Unknown
+from schemas.transit import plain_postgres, refuse_plaintext
 
 STATEMENT_TIMEOUT_MS = 10 * 60 * 1000
 LOCK_TIMEOUT_MS = 10_000
@@ -41,18 +44,26 @@ class Postgres:
     """One session. Connects at first use, and again after the connection was lost.
 
     Args:
-        url: connection URL; the password belongs to PGPASSWORD, ~/.pgpass or a substituted variable.
+        url: connection URL, or what gives it: asked at every connect, so that a rotated password is found, and not kept.
         role: SET ROLE after connecting, so that what is created belongs to it.
         session_timeout_s: both ends give the session up when the network was silent for so long; its locks go with it.
+        allow_plaintext: rows and passwords may go unencrypted to another machine.
     """
 
     def __init__(
-        self, url: str, *, application_name: str, role: str | None = None, session_timeout_s: float | None = None
+        self,
+        url: str | Callable[[], str],
+        *,
+        application_name: str,
+        role: str | None = None,
+        session_timeout_s: float | None = None,
+        allow_plaintext: bool = False,
     ) -> None:
-        self._url = url
+        self._url = url if callable(url) else lambda: url
         self._application_name = application_name
         self._role = role
         self._session_timeout_s = session_timeout_s
+        self._allow_plaintext = allow_plaintext
         self._connection: psycopg.Connection[Any] | None = None
 
     def connected(self) -> psycopg.Connection[Any]:
@@ -62,14 +73,15 @@ class Postgres:
         return connection
 
     def _connect(self) -> psycopg.Connection[Any]:
+        parameters = connection_parameters(self._url())
+        if not self._allow_plaintext:
+            refuse_plaintext("PostgreSQL at", plain_postgres(parameters), hint="add sslmode=verify-full to the URL")
+        try:
+            ours = {"application_name": self._application_name, "connect_timeout": 10, **self._patience()}
+            connection = psycopg.connect(make_conninfo(**{**parameters, **ours}), autocommit=True)
+        except psycopg.Error as error:
+            raise connect_error(error, parameters) from error
         with self._translated():
-            connection = psycopg.connect(
-                self._url,
-                autocommit=True,
-                application_name=self._application_name,
-                connect_timeout=10,
-                **self._patience(),
-            )
             # jsonb and json travel as text: their one codec is in schemas/typemap.py.
             set_json_dumps(_text, connection)
             set_json_loads(lambda raw: raw.decode() if isinstance(raw, bytes) else raw, connection)

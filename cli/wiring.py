@@ -20,14 +20,16 @@ from adapters.sqlite import SqliteDatabase
 from capture.limits import LogLimits
 from capture.sqlite_source import SqliteSource
 from capture.tail import CaptureSettings, CaptureTail
+from cli.kafka import open_kafka
 from ops.clock import SystemClock
-from ops.config import Config, substitute
+from ops.config import Config
 from ops.retry import call_with_retries, with_retries
 from ops.telemetry import Telemetry
 from ops.units import Done, unheard
 from schemas.errors import Code, ConfigError
 from schemas.names import schema_topic, target_names
 from schemas.ports import REGISTRY_CALLS, TRANSPORT_CALLS, Registry, TopicSettings, Transport
+from schemas.transit import plain_url, refuse_plaintext
 from sink.group import SinkGroup
 from sink.postgres_target import PostgresTarget
 from sink.tail import SinkSettings, SinkTail
@@ -35,7 +37,6 @@ from snapshot.tail import SILENT_MS, SnapshotTail
 
 Say = Callable[[str, str], None]
 TARGET_URL_FILE = "embedded-target"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OPEN_S = 10.0
 
 
@@ -46,27 +47,10 @@ def open_source(config: Config, name: str, *, read_only: bool = False) -> Sqlite
 def open_transport(config: Config) -> Transport:
     """The stream that is configured."""
     if config.transport.kind == "kafka":
-        return with_retries(_kafka(config), TRANSPORT_CALLS)
+        return with_retries(open_kafka(config), TRANSPORT_CALLS)
     path = config.path(config.transport.path)
     log = call_with_retries(lambda: LocalLog(path), for_s=OPEN_S)
     return with_retries(log, TRANSPORT_CALLS)
-
-
-def _kafka(config: Config) -> Transport:
-    """The client is imported only here: it takes a third of a second."""
-    from adapters.kafka import KafkaTransport
-
-    servers = config.transport.bootstrap_servers
-    if not servers:
-        raise ConfigError(Code.CONFIG_INVALID, "transport.bootstrap_servers is empty", hint='set it: "host:9092"')
-    for server in servers.split(","):
-        if server.strip().rpartition(":")[0].strip("[]") not in LOOPBACK:
-            raise ConfigError(
-                Code.CONFIG_INVALID,
-                f"transport.bootstrap_servers names {server.strip()}: records would travel there in plain text",
-                hint="a broker on 127.0.0.1; secured connections are not part of this version",
-            )
-    return call_with_retries(lambda: KafkaTransport(servers), for_s=OPEN_S)
 
 
 def open_registry(config: Config, transport: Transport) -> Registry:
@@ -82,7 +66,7 @@ def open_registry(config: Config, transport: Transport) -> Registry:
         chosen.url,
         transport,
         topic,
-        login=lambda: (substitute(chosen.username), substitute(chosen.password)),
+        login=lambda: (config.secret(chosen.username), config.secret(chosen.password)),
         ca_file=str(config.path(chosen.ca_file)) if chosen.ca_file else "",
     )
     return with_retries(registry, REGISTRY_CALLS)
@@ -96,12 +80,8 @@ def _refuse_plain_registry(config: Config) -> None:
             "registry.url is no plain http or https address",
             hint='registry.url = "https://host:8081"; the user goes to registry.username and registry.password',
         )
-    if url.scheme == "http" and url.hostname not in LOOPBACK and not config.registry.allow_plaintext:
-        raise ConfigError(
-            Code.CONFIG_INVALID,
-            f"registry.url names {url.hostname} by http: schemas and the password would travel there in plain text",
-            hint="use https, or set registry.allow_plaintext = true",
-        )
+    if not (config.allow_plaintext or config.registry.allow_plaintext):
+        refuse_plaintext("the registry at", plain_url(config.registry.url), hint="use https")
 
 
 def target_url(config: Config) -> str:
@@ -119,11 +99,13 @@ def target_url(config: Config) -> str:
 
 
 def open_target(config: Config, purpose: str) -> Postgres:
+    """Connects at first use; the URL and its secrets are read then, and again at every reconnect."""
     return Postgres(
-        target_url(config),
+        lambda: target_url(config),
         application_name=f"tailrace-{purpose}",
         role=config.target_role or None,
         session_timeout_s=config.session_timeout_s,
+        allow_plaintext=config.allow_plaintext,
     )
 
 

@@ -1,7 +1,7 @@
 """Decide: the configuration, typed, from one TOML file; an unknown key is an error that names the nearest known one.
 
-Invariant: secrets are never written here in clear unless the operator did so: `${NAME}` is replaced from the
-environment at the moment of use, so a rotated secret is read again at the next connect.
+Invariant: secrets are never kept here: `${NAME}`, `${file:PATH}` and `${command:..}` are replaced at the moment of use
+(ops/secrets.py), so a rotated secret is read again at the next connect.
 Relative paths resolve against the folder of the configuration file, so that a daemon may start anywhere.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from ops.secrets import resolve, resolve_url
 from schemas.errors import Code, ConfigError, Refusal
 from schemas.names import target_names
 
@@ -31,6 +32,13 @@ class TransportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefix: str = "tailrace"
     partitions: int = 1
     bootstrap_servers: str = ""
+    driver: str = "kafka-python"
+    """kafka-python, or confluent (the extra `fast`)."""
+    replication_factor: int = 1
+    topics: str = "create"
+    """create: missing topics are made; existing: an administrator makes them, nothing is created."""
+    client: dict[str, str | int | float | bool] = {}
+    """Settings of the Kafka client, under kafka-python's names."""
     replay_window_s: int = 7 * 24 * 3600
     max_message_bytes: int = 16 * MIB
 
@@ -66,6 +74,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     source_databases: dict[str, str]
     target_database_url: str = ""
+    allow_plaintext: bool = False
+    """Records and passwords may travel unencrypted to other machines."""
     batch_size: int = 1000
     target_role: str = ""
     """Role that owns what is created (SET ROLE after connecting); empty: the connecting role."""
@@ -109,30 +119,29 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return table not in self.exclude_tables
 
     def target_url(self) -> str:
-        """The target's URL with `${NAME}` replaced now. Raises ConfigError naming the variable, never its value."""
-        return substitute(self.target_database_url)
+        """The target's URL with its secrets as they are now. Raises ConfigError naming where one is missing."""
+        return resolve_url(self.target_database_url, folder=Path(self.folder))
+
+    def client_settings(self) -> dict[str, str | int | float | bool]:
+        """[transport.client] with its secrets as they are now; never kept."""
+        return {
+            name: self.secret(value) if isinstance(value, str) else value
+            for name, value in self.transport.client.items()
+        }
+
+    def secret(self, text: str) -> str:
+        """A setting with its secrets as they are now; never kept."""
+        return resolve(text, folder=Path(self.folder))
 
 
 _ALLOWED = {
     "identifiers": {"fold", "preserve"},
     "types": {"profile", "storage"},
     "transport.kind": {"local", "kafka"},
+    "transport.driver": {"kafka-python", "confluent"},
+    "transport.topics": {"create", "existing"},
     "limits.at_limit": {"detach", "keep"},
 }
-
-
-def substitute(text: str) -> str:
-    """Replace `${NAME}` from the environment."""
-
-    def value_of(match: re.Match[str]) -> str:
-        value = os.environ.get(match[1])
-        if value is None:
-            raise ConfigError(
-                Code.SECRET_MISSING, f"environment variable {match[1]} is not set", hint=f"export {match[1]}=..."
-            )
-        return value
-
-    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value_of, text)
 
 
 def load(path: Path) -> Config:
@@ -201,6 +210,7 @@ def _refuse_numbers(config: Config, name: str) -> None:
     positive = {
         "batch_size": config.batch_size,
         "transport.partitions": config.transport.partitions,
+        "transport.replication_factor": config.transport.replication_factor,
         "limits.max_row_bytes": config.limits.max_row_bytes,
         "limits.max_transaction_rows": config.limits.max_transaction_rows,
     }
@@ -243,7 +253,8 @@ def sample(
     )
     lines = "\n".join(f"{_toml_key(name)} = {_toml_text(path)}" for name, path in sources.items())
     return f"""# Tailrace: moves these SQLite databases to PostgreSQL while the application goes on writing.
-# The password does not belong here: use PGPASSWORD, ~/.pgpass, or ${{NAME}} for an environment variable.
+# The password does not belong here: use PGPASSWORD, ~/.pgpass, ${{NAME}} for an environment variable, ${{file:PATH}} or
+# ${{command:ARGUMENTS}}. Off this machine it wants sslmode=verify-full (or require).
 target_database_url = {_toml_text(target_url)}
 
 # Changes read in one go from a change log.
@@ -263,7 +274,7 @@ exclude_tables = []
 {lines}
 
 [transport]
-# "local": the stream is one file on this machine. "kafka": bootstrap_servers = "host:9092".
+# "local": the stream is one file on this machine. "kafka": topics of a broker; see docs/kafka.md.
 {kind}
 path = "tailrace-stream.db"
 

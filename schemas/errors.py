@@ -18,6 +18,7 @@ class Code(StrEnum):
     CONFIG_INVALID = "config-invalid"
     CONFIG_MISSING = "config-missing"
     SECRET_MISSING = "secret-missing"
+    PLAINTEXT_REFUSED = "plaintext-refused"
     USAGE = "usage"
     PACKAGE_MISSING = "package-missing"
     # source
@@ -44,6 +45,7 @@ class Code(StrEnum):
     STREAM_FULL = "stream-full"
     STREAM_UNREACHABLE = "stream-unreachable"
     STREAM_DENIED = "stream-denied"
+    STREAM_UNTRUSTED = "stream-untrusted"
     STREAM_REWOUND = "stream-rewound"
     TOPIC_MISSING = "topic-missing"
     TOPIC_MISMATCH = "topic-mismatch"
@@ -56,6 +58,8 @@ class Code(StrEnum):
     STREAM_UNREADABLE = "stream-unreadable"
     # target
     TARGET_UNREACHABLE = "target-unreachable"
+    TARGET_DENIED = "target-denied"
+    TARGET_UNTRUSTED = "target-untrusted"
     TARGET_REFUSED = "target-refused"
     TARGET_BUSY = "target-busy"
     TARGET_DISK_FULL = "target-disk-full"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,15 +37,28 @@ def kafka_address() -> Iterator[str]:
             pytest.skip(choice.reason)
 
 
-def fresh_topics(address: str) -> Transport:
+def fresh_topics(address: str, *, driver: str = "kafka-python") -> Transport:
     """A transport on a broker that has no topic of a test before. The client is imported here: it takes its time."""
-    import kafka
+    from adapters.kafka import PythonDriver
+    from adapters.kafka_transport import KafkaTransport
 
-    from adapters.kafka import KafkaTransport
+    clear_topics(address)
+    if driver == "confluent":
+        from adapters.confluent import ConfluentDriver
+
+        return KafkaTransport(lambda: ConfluentDriver(address, {}))
+    return KafkaTransport(lambda: PythonDriver(address, {}))
+
+
+def clear_topics(address: str) -> None:
+    import kafka
 
     admin = kafka.KafkaAdminClient(bootstrap_servers=address)
     names = [name for name in admin.list_topics() if not name.startswith("__")]
     if names:
         admin.delete_topics(names)
+    # The controller has deleted them, the broker's own view follows: one that it still shows would not be created anew.
+    deadline = time.monotonic() + 20
+    while any(not name.startswith("__") for name in admin.list_topics()) and time.monotonic() < deadline:
+        time.sleep(0.02)
     admin.close()
-    return KafkaTransport(address)

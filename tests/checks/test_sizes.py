@@ -28,8 +28,9 @@ MAX_FUNCTION_LINES = 60
 DRIVERS = {
     "sqlite3": {"adapters/sqlite.py", "adapters/locallog.py", "adapters/spill.py"},
     "apsw": {"adapters/sqlite_apsw.py"},
-    "psycopg": {"adapters/postgres.py"},
+    "psycopg": {"adapters/postgres.py", "adapters/postgres_connect.py"},
     "kafka": {"adapters/kafka.py", "adapters/kafka_errors.py"},
+    "confluent_kafka": {"adapters/confluent.py", "adapters/confluent_errors.py"},
     "redis": {"adapters/redis.py"},
 }
 OWNED_BY_OPS = {"time", "random", "uuid"}

@@ -8,7 +8,7 @@ import pytest
 
 from cli.wiring import open_transport
 from ops.config import Config, TransportConfig
-from schemas.errors import ConfigError
+from schemas.errors import Code, Refusal
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,6 @@ def test_records_do_not_leave_the_machine_in_plain_text(tmp_path: Path, servers:
     config = Config(
         {"app": "app.db"}, folder=str(tmp_path), transport=TransportConfig("kafka", bootstrap_servers=servers)
     )
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(Refusal) as caught:
         open_transport(config)
-    assert "plain text" in caught.value.message
+    assert (Code.PLAINTEXT_REFUSED, True) == (caught.value.code, "plain text" in caught.value.message)

@@ -1,0 +1,324 @@
+"""Do: topics of a Kafka broker behind the same port as the embedded log, over either Kafka client.
+
+Invariant: `send` returns when every message is acknowledged by all in-sync replicas; after an error any prefix may be
+there. What is fetched depends on the arguments alone: no consumer group decides, its offsets are for lag tools only.
+After a lost connection or a refused login the driver is made anew with settings that are resolved then, so that a rotated
+secret heals by itself (test_a_rotated_password_heals_a_running_daemon).
+Trap: the broker limits a *batch*, not a message, so that topics get room for a whole batch above the limit of a message
+(test_too_large_sends_nothing).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from adapters.kafka_topics import BATCH_ROOM_BYTES, Finding, TopicFound, create_command, findings
+from schemas.change import Fetched, Message, Stored, TopicPartition
+from schemas.errors import Code, Failed, Refusal, TailraceError, Transient
+from schemas.partition import partition_of
+from schemas.ports import TopicSettings
+
+FETCH_S = 15.0
+"""Without a single message from a range that holds some: the broker cannot be reached."""
+_CONNECT_ANEW = frozenset({Code.STREAM_UNREACHABLE, Code.STREAM_DENIED, Code.STREAM_UNTRUSTED})
+
+
+class Driver(Protocol):
+    """What differs between the clients. Every method raises TailraceError; none retries.
+
+    One connection's worth of clients: what the broker or a credential broke is not mended here, the driver is replaced.
+    """
+
+    def names(self) -> list[str]: ...
+
+    def described(self, names: Sequence[str]) -> dict[str, TopicFound]:
+        """Of those that exist."""
+        ...
+
+    def configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Effective settings of topics that exist."""
+        ...
+
+    def create(self, topics: Mapping[str, TopicSettings], *, replicas: int) -> None:
+        """A topic that exists already is left alone. Returns when the broker shows them."""
+        ...
+
+    def send(self, messages: Sequence[tuple[Message, int]]) -> list[int]:
+        """Offsets, in order, of (message, partition); acknowledged by all in-sync replicas."""
+        ...
+
+    def ends(self, parts: Sequence[TopicPartition]) -> dict[TopicPartition, int]: ...
+
+    def begins(self, parts: Sequence[TopicPartition]) -> dict[TopicPartition, int]: ...
+
+    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        """From now on read exactly these partitions, from there."""
+        ...
+
+    def poll(self, *, max_messages: int, timeout_s: float) -> tuple[list[Stored], Mapping[TopicPartition, int]]:
+        """Messages in order within a partition, and where reading stands now, over what compaction took away."""
+        ...
+
+    def commit_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None: ...
+
+    def committed(self, group: str) -> dict[TopicPartition, int]: ...
+
+    def close(self) -> None: ...
+
+
+class KafkaTransport:
+    """Implements ports.Transport. One a process; connects at once.
+
+    Args:
+        connect: makes a driver, with secrets resolved at that moment.
+        replicas: replication factor of topics that are created here.
+        existing: create nothing; a topic that is missing is refused with the settings it must have.
+    """
+
+    def __init__(self, connect: Callable[[], Driver], *, replicas: int = 1, existing: bool = False) -> None:
+        self._connect = connect
+        self._replicas = replicas
+        self._existing = existing
+        self._settings: dict[str, TopicSettings] = {}
+        self._driver: Driver | None = connect()
+
+    # -- topics --------------------------------------------------------------------------------------------------
+
+    def create_topics(self, topics: Mapping[str, TopicSettings]) -> None:
+        """Raises Refusal(TOPIC_MISMATCH) for one that exists and would lose data, Failed(TOPIC_MISSING) where nothing
+        may be created: that is tried again, and goes on once an administrator has created it."""
+        with self._driven() as driver:
+            found = driver.described(list(topics))
+            missing = {name: one for name, one in topics.items() if name not in found}
+            if missing and self._existing:
+                raise _not_created(missing, self._replicas)
+            if missing:
+                driver.create(missing, replicas=self._replicas)
+                # Another process may have been quicker, with other settings.
+                found |= driver.described(list(missing))
+        refused = [one for one in self._judged(topics, found) if one.verdict == "refused"]
+        if refused:
+            raise Refusal(Code.TOPIC_MISMATCH, f"topic {refused[0].topic}: {refused[0].text}", hint=refused[0].hint)
+
+    def findings(self, topics: Mapping[str, TopicSettings]) -> list[Finding]:
+        """What of these topics, as far as they exist, is not as it should be; with `existing`, also which are missing."""
+        with self._driven() as driver:
+            found = driver.described(list(topics))
+        result = self._judged(topics, found)
+        if self._existing:
+            for name, one in topics.items():
+                if name not in found:
+                    hint = create_command(name, one, replicas=self._replicas)
+                    result.append(Finding(name, "refused", 'does not exist, and transport.topics = "existing"', hint))
+        return result
+
+    def _judged(self, topics: Mapping[str, TopicSettings], found: Mapping[str, TopicFound]) -> list[Finding]:
+        present = [name for name in topics if name in found]
+        if not present:
+            return []
+        with self._driven() as driver:
+            configs = driver.configs(present)
+        return [
+            finding
+            for name in present
+            for finding in findings(name, topics[name], found[name], configs.get(name, {}), replicas=self._replicas)
+        ]
+
+    def topics(self, prefix: str) -> dict[str, int]:
+        with self._driven() as driver:
+            names = [name for name in driver.names() if name.startswith(prefix)]
+            found = driver.described(names) if names else {}
+        return {name: one.partitions for name, one in found.items()}
+
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        names = list(topics)
+        with self._driven() as driver:
+            found = driver.described(names) if names else {}
+        return {name: one.id for name, one in found.items()}
+
+    def _topic(self, driver: Driver, name: str) -> TopicSettings:
+        """Partitions and the limit of a message, as the broker has them."""
+        found = self._settings.get(name)
+        if found is None:
+            described = driver.described([name]).get(name)
+            if described is None:
+                raise missing_topic(name)
+            configs = driver.configs([name]).get(name, {})
+            limit = int(configs["max.message.bytes"]) - BATCH_ROOM_BYTES
+            compacted = "compact" in configs["cleanup.policy"]
+            found = self._settings[name] = TopicSettings(described.partitions, compacted, max_message_bytes=limit)
+        return found
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def send(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
+        with self._driven() as driver:
+            placed: list[tuple[Message, int]] = []
+            for message in messages:
+                topic = self._topic(driver, message.topic)
+                length = len(message.key or b"") + len(message.value or b"")
+                if length > topic.max_message_bytes:
+                    raise Failed(
+                        Code.RECORD_TOO_LARGE,
+                        f"a message of {length} bytes is above the {topic.max_message_bytes} bytes of topic {message.topic}",
+                        hint="raise transport.max_message_bytes",
+                    )
+                part = message.partition
+                if part is None:
+                    part = partition_of(message.key, topic.partitions)
+                _refuse_beyond(TopicPartition(message.topic, part), topic)
+                placed.append((message, part))
+            offsets = driver.send(placed)
+        return [(part, offset) for (_, part), offset in zip(placed, offsets, strict=True)]
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def ends(self, topics: Iterable[str]) -> dict[str, dict[int, int]]:
+        with self._driven() as driver:
+            return self._bounds(driver, topics, driver.ends)
+
+    def begins(self, topics: Iterable[str]) -> dict[str, dict[int, int]]:
+        with self._driven() as driver:
+            return self._bounds(driver, topics, driver.begins)
+
+    def _bounds(
+        self,
+        driver: Driver,
+        topics: Iterable[str],
+        ask: Callable[[Sequence[TopicPartition]], dict[TopicPartition, int]],
+    ) -> dict[str, dict[int, int]]:
+        names = list(topics)
+        parts = [TopicPartition(name, part) for name in names for part in range(self._topic(driver, name).partitions)]
+        result: dict[str, dict[int, int]] = {name: {} for name in names}
+        for where, offset in (ask(parts) if parts else {}).items():
+            result[where.topic][where.partition] = offset
+        return result
+
+    def fetch(
+        self,
+        wanted: Mapping[TopicPartition, tuple[int, int | None]],
+        *,
+        max_messages: int = 10_000,
+        max_bytes: int = 8 * 1024 * 1024,
+        timeout_s: float = 0.0,
+    ) -> Fetched:
+        positions = {where: start for where, (start, _) in wanted.items()}
+        deadline = time.monotonic() + timeout_s
+        with self._driven() as driver:
+            while True:
+                uppers = self._uppers(driver, wanted)
+                open_ = {where: upper for where, upper in uppers.items() if positions[where] < upper}
+                if open_:
+                    return _read(driver, open_, positions, max_messages, max_bytes)
+                if time.monotonic() >= deadline:
+                    return Fetched([], positions)
+                time.sleep(0.005)
+
+    def _uppers(
+        self, driver: Driver, wanted: Mapping[TopicPartition, tuple[int, int | None]]
+    ) -> dict[TopicPartition, int]:
+        """How far each range can be read now."""
+        for where in wanted:
+            _refuse_beyond(where, self._topic(driver, where.topic))
+        known = driver.ends(list(wanted)) if wanted else {}
+        return {where: known[where] if end is None else min(known[where], end) for where, (_, end) in wanted.items()}
+
+    # -- groups --------------------------------------------------------------------------------------------------
+
+    def commit_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        with self._driven() as driver:
+            driver.commit_group(group, offsets)
+
+    def committed(self, group: str, topics: Iterable[str]) -> dict[TopicPartition, int]:
+        names = set(topics)
+        with self._driven() as driver:
+            found = driver.committed(group)
+        return {where: at for where, at in found.items() if where.topic in names}
+
+    # -- the connection ------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            driver.close()
+
+    @contextmanager
+    def _driven(self) -> Iterator[Driver]:
+        if self._driver is None:
+            self._settings.clear()
+            self._driver = self._connect()
+        try:
+            yield self._driver
+        except TailraceError as error:
+            if error.code in _CONNECT_ANEW:
+                # What broke it is told, not what closing it says as well.
+                with contextlib.suppress(TailraceError):
+                    self.close()
+            elif error.code is Code.TOPIC_MISSING:
+                self._settings.clear()
+            raise
+
+
+def _read(
+    driver: Driver,
+    open_: Mapping[TopicPartition, int],
+    positions: dict[TopicPartition, int],
+    max_messages: int,
+    max_bytes: int,
+) -> Fetched:
+    """At least one message of these ranges, or their ends where compaction left nothing."""
+    driver.seek({where: positions[where] for where in open_})
+    messages: list[Stored] = []
+    taken_bytes = 0
+    deadline = time.monotonic() + FETCH_S
+    while any(positions[where] < upper for where, upper in open_.items()):
+        room = max_messages - len(messages)
+        if room <= 0 or taken_bytes >= max_bytes:
+            break
+        missing = sum(max(0, upper - positions[where]) for where, upper in open_.items())
+        polled, stands = driver.poll(max_messages=min(room, missing), timeout_s=0.2)
+        full = False
+        for record in polled:
+            where = TopicPartition(record.topic, record.partition)
+            full = full or taken_bytes >= max_bytes
+            if full or not positions[where] <= record.offset < open_[where]:
+                continue
+            messages.append(record)
+            positions[where] = record.offset + 1
+            taken_bytes += len(record.key or b"") + len(record.value or b"")
+        if not full:
+            for where, upper in open_.items():
+                # Over gaps that compaction left, and over what lies behind the range.
+                positions[where] = max(positions[where], min(stands.get(where, 0), upper))
+        if not polled and messages:
+            break
+        if time.monotonic() > deadline:
+            raise Transient(
+                Code.STREAM_UNREACHABLE, "the broker sends nothing", hint="it is tried again; check the broker"
+            )
+    return Fetched(messages, positions)
+
+
+def missing_topic(topic: str) -> TailraceError:
+    return Failed(Code.TOPIC_MISSING, f"topic {topic} does not exist", hint="start the capture of this source first")
+
+
+def _not_created(missing: Mapping[str, TopicSettings], replicas: int) -> TailraceError:
+    name, settings = next(iter(missing.items()))
+    others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+    return Failed(
+        Code.TOPIC_MISSING,
+        f'topic {name}{others} does not exist, and transport.topics = "existing" creates none',
+        hint=f"{create_command(name, settings, replicas=replicas)}; tailrace check names all of them",
+    )
+
+
+def _refuse_beyond(where: TopicPartition, topic: TopicSettings) -> None:
+    if where.partition >= topic.partitions:
+        raise Failed(
+            Code.TOPIC_MISMATCH, f"topic {where.topic} has no partition {where.partition}", hint="tailrace check"
+        )
