@@ -121,6 +121,10 @@ class PostgresSource:
         self._seen = now
         return moved
 
+    def close(self) -> None:
+        self._target.close()
+        self._flusher.close()
+
     def prune(self, acknowledged: Position, *, batch_rows: int) -> int:
         """Take out entries that every later snapshot sees as older than the acknowledged one. Returns how many."""
         return self._target.run(prune_sql(), (acknowledged.token, batch_rows))

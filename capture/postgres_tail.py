@@ -102,6 +102,9 @@ class PostgresTail:
         self._behind = False
         return any_entry
 
+    def close(self) -> None:
+        self._source.close()
+
     def _start(self, start: Start) -> None:
         plans = [replace(plan, topic=topic_of(self._settings.prefix, plan.source, plan.table)) for plan in start.plans]
         self._transport.create_topics({self._watermarks: WATERMARKS, self._notices: TopicSettings()})

@@ -10,7 +10,7 @@ role needs no right on the log). TRUNCATE names no key: it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from schemas.ddl import full_name
 from schemas.names import beside_parameters, quote, short, text_literal
@@ -67,8 +67,12 @@ def function_name(plan: TablePlan) -> str:
     return f"tailrace.{quote(short(f'log_{plan.target_schema}_{plan.target_table}'))}"
 
 
-def trigger_statements(plan: TablePlan) -> list[str]:
-    """The function and the triggers of one table; the triggers rest until they are enabled."""
+def trigger_statements(plan: TablePlan, present: Collection[str] = ()) -> list[str]:
+    """The function and the triggers of one table; the triggers rest until they are enabled.
+
+    Args:
+        present: triggers that are there already: to drop one would wait for every reader.
+    """
     key = [plan.columns[at] for at in plan.key_indexes]
     table, function = full_name(plan), function_name(plan)
     source, name = text_literal(plan.source), text_literal(plan.table)
@@ -93,17 +97,17 @@ END"""
         ("update", "OLD TABLE AS tailrace_old NEW TABLE AS tailrace_new"),
         ("delete", "OLD TABLE AS tailrace_old"),
     ):
-        made += [
-            f"DROP TRIGGER IF EXISTS tailrace_log_{event} ON {table}",
-            f"CREATE TRIGGER tailrace_log_{event} AFTER {event.upper()} ON {table} REFERENCING {referencing} "
-            f"FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
-        ]
-    made += [
-        f"DROP TRIGGER IF EXISTS {TRUNCATE_TRIGGER} ON {table}",
-        f"CREATE TRIGGER {TRUNCATE_TRIGGER} BEFORE TRUNCATE ON {table} FOR EACH STATEMENT "
-        "EXECUTE FUNCTION tailrace.refuse_truncate()",
-    ]
-    return made + resting(plan)
+        if f"tailrace_log_{event}" not in present:
+            made.append(
+                f"CREATE TRIGGER tailrace_log_{event} AFTER {event.upper()} ON {table} REFERENCING {referencing} "
+                f"FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
+            )
+    if TRUNCATE_TRIGGER not in present:
+        made.append(
+            f"CREATE TRIGGER {TRUNCATE_TRIGGER} BEFORE TRUNCATE ON {table} FOR EACH STATEMENT "
+            "EXECUTE FUNCTION tailrace.refuse_truncate()"
+        )
+    return made + resting(plan) if set(TRIGGERS) - set(present) else made
 
 
 def resting(plan: TablePlan) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from cli.compaction import Compaction
+from cli.cutover_wiring import Steward, back_capture_of, back_sink_of
 from cli.options import chosen_sources, config_of
 from cli.wiring import (
     Say,
@@ -153,6 +154,9 @@ def capture_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -
     def make(config: Config, transport: Transport, registry: Registry, say: Say, done: Done) -> Made:
         names = chosen_sources(config, sources)
         made: Made = [(name, capture_of(config, name, transport, registry, say, done)) for name in names]
+        made += [(f"{name} back", back_sink_of(config, name, transport, registry, say, done)) for name in names]
+        if set(names) == set(config.source_databases):
+            made.append(("steward", Steward(config, say)))
         return [*made, ("compaction", Compaction(transport, SystemClock()))]
 
     Daemon(ctx, "capture", sources, make, quiet=quiet, locked=True).run()
@@ -185,7 +189,12 @@ def sink_command(ctx: click.Context, sources: tuple[str, ...], shared: bool, qui
         names = chosen_sources(config, sources)
         if shared or (config.sink_group and not sources):
             group = sink_group_of(config, transport, registry, say, done)
-            return [("group", group), *((name, group.sink_of(name)) for name in names)]
-        return [(name, sink_of(config, name, transport, registry, say, done)) for name in names]
+            return [
+                ("group", group),
+                *((name, group.sink_of(name)) for name in names),
+                *((f"{name} back", back_capture_of(config, name, transport, registry, say)) for name in names),
+            ]
+        made: Made = [(name, sink_of(config, name, transport, registry, say, done)) for name in names]
+        return [*made, *((f"{name} back", back_capture_of(config, name, transport, registry, say)) for name in names)]
 
     Daemon(ctx, "sink", sources, make, quiet=quiet).run()

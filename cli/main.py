@@ -35,6 +35,9 @@ _VERBS = {
     "resume": "cli.operate",
     "reset": "cli.operate",
     "uninstall": "cli.operate",
+    "cutover": "cli.cutover",
+    "rollback": "cli.cutover",
+    "complete": "cli.cutover",
     "demo": "cli.demo",
 }
 

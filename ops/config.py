@@ -69,6 +69,17 @@ class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_lag_changes: int = 10_000
 
 
+class CutoverConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[cutover]: what the switch and the way back may take."""
+
+    lease_s: float = 10.0
+    """After this without a sign of life a switch that stands still is taken back."""
+    fence_budget_s: float = 2.0
+    """How long writers in flight may keep the fence waiting before it gives up."""
+    drain_budget_s: float = 10.0
+    rollback_window_days: int = 14
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One tailrace.toml."""
 
@@ -94,6 +105,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     transport: TransportConfig = TransportConfig()
     registry: RegistryConfig = RegistryConfig()
     limits: LimitsConfig = LimitsConfig()
+    cutover: CutoverConfig = CutoverConfig()
     folder: str = ""
     """Folder of the file this was read from; relative paths resolve against it."""
 
@@ -166,6 +178,7 @@ def parse(document: dict[str, Any], *, folder: Path, name: str) -> Config:
     _refuse_unknown(document.get("transport", {}), TransportConfig, name, "transport.")
     _refuse_unknown(document.get("registry", {}), RegistryConfig, name, "registry.")
     _refuse_unknown(document.get("limits", {}), LimitsConfig, name, "limits.")
+    _refuse_unknown(document.get("cutover", {}), CutoverConfig, name, "cutover.")
     try:
         config = msgspec.convert({**document, "folder": str(folder)}, Config)
     except msgspec.ValidationError as error:

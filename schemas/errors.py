@@ -78,6 +78,7 @@ class Code(StrEnum):
     GATE_BLOCKED = "gate-blocked"
     DRAIN_TIMEOUT = "drain-timeout"
     NO_ROLLBACK = "no-rollback"
+    REVERSE_UNPROVEN = "reverse-unproven"
     # values and schema
     MISFIT = "misfit"
     NAME_COLLISION = "name-collision"

@@ -10,7 +10,7 @@ these keys again, and both sides are equal without a comparison (test_what_came_
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from adapters.sqlite import SqliteDatabase
 from adapters.sqlite_apsw import QuietSqlite
@@ -56,7 +56,7 @@ class SqliteTarget:
 
     Args:
         reader: an ordinary connection to the same file, for its schema.
-        numbers: table -> number in the change log, as the triggers have it.
+        numbers: table -> number in the change log, as the triggers have it; looked up at every claim.
     """
 
     def __init__(
@@ -66,25 +66,30 @@ class SqliteTarget:
         registry: Registry,
         source: str,
         *,
-        numbers: Mapping[str, int],
+        numbers: Callable[[], Mapping[str, int]],
         now_ms: str,
     ) -> None:
         self._db = quiet
         self._reader = reader
         self._registry = registry
         self._source = source
-        self._numbers = numbers
+        self._numbers_of = numbers
+        self._numbers: Mapping[str, int] = {}
         self._now_ms = now_ms
         self._tables: dict[str, Table] = {}
         self._codecs: dict[int, RowCodec] = {}
         self._keys: dict[int, KeyCodec] = {}
 
     def prepared(self) -> bool:
-        return bool(self._db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (PROGRESS,)))
+        """Nothing is written to a source to which writes belong."""
+        if not self._db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (PROGRESS,)):
+            return False
+        return bool(self._db.rows(f"SELECT 1 FROM {_META} WHERE key = 'fence' AND value <> ''"))
 
     def claim(self, owner: str) -> Progress:
         with self._reader.read_view():
             self._tables = dict(introspect(self._reader).tables)
+            self._numbers = self._numbers_of()
         with self._db.write():
             self._db.run(f"UPDATE {PROGRESS} SET owner = ?", (owner,))
         progress = self.progress()

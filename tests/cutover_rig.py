@@ -14,18 +14,17 @@ from capture import meta as metas
 from capture.install import install
 from capture.postgres_source import PostgresSource
 from capture.postgres_tail import PostgresTail, ReverseSettings, Start
-from capture.postgres_triggers import LOG_STATEMENTS, trigger_statements
 from capture.sqlite_source import SqliteSource
 from capture.sqlite_triggers import NOW_MS
 from capture.tail import CaptureSettings, CaptureTail
 from cutover.authority import AuthorityRow
 from cutover.drain import Reached
+from cutover.prepare import prepare_source, prepare_target, prove
 from cutover.rollback import Rollback, RollbackSettings
 from cutover.source_fence import Group, SourceFence
 from cutover.switch import Switch, SwitchSettings
 from cutover.target_guard import TargetGuard
 from schemas.authority import Authority
-from schemas.back import STATEMENTS as BACK
 from schemas.bookkeeping import statements
 from schemas.change import Position
 from schemas.errors import TailraceError
@@ -64,13 +63,7 @@ class Side:
             self.app.run(statement)
         self.identity = f"identity-{name}"
         install(self.app, self.identity)
-        with self.app.write():
-            for statement in BACK:
-                self.app.run(statement)
-            self.app.run(
-                "UPDATE _tailrace_meta SET value = ? WHERE key = 'schema_version'", (str(self.app.schema_version()),)
-            )
-        self.numbers = {one.name: number for number, one in metas.read(self.app).tables.items()}
+        prepare_source(self.app)
         source = SqliteSource(rig.sqlite(self.path), name)
         reader = SqliteSource(rig.sqlite(self.path), name)
         self.capture = CaptureTail(
@@ -92,7 +85,7 @@ class Side:
             rig.sqlite(self.path),
             rig.registry,
             name,
-            numbers=self.numbers,
+            numbers=lambda: {one.name: number for number, one in metas.read(self.app).tables.items()},
             now_ms=NOW_MS,
         )
         self.back_target = back
@@ -112,7 +105,7 @@ class Rig:
         self.transport = FakeTransport()
         self.registry = TopicRegistry(self.transport, "p.schemas")
         self.target = self.postgres()
-        for statement in (*statements(), *LOG_STATEMENTS):
+        for statement in statements():
             self.target.run(statement)
         self.between: Callable[[], None] = lambda: None
         self.said: list[str] = []
@@ -202,9 +195,8 @@ class Rig:
         return TargetGuard(session, AuthorityRow(session, actor="test"), self.plans())
 
     def install_back(self) -> None:
-        for plan in self.plans():
-            for statement in trigger_statements(plan):
-                self.target.run(statement)
+        prepare_target(self.target)
+        assert {} == prove(self.target, self.plans())
 
     def switch(self, actor: str = "test", **settings: float) -> Switch:
         session = self.postgres()

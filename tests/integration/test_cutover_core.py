@@ -262,7 +262,6 @@ def test_a_value_that_sqlite_cannot_hold_is_named(rig: Rig) -> None:
     rig.sides["cases"].app.run("INSERT INTO r VALUES (1, 1.5)")
     rig.settle()
     rig.install_back()
-    rig.sides["cases"].back_target._numbers = {"t": 1, "r": 2}
     rig.switch().run(rig.row.read())
     app = application(rig)
     app.run("UPDATE cases.r SET x = 'NaN'")

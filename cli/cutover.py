@@ -1,0 +1,225 @@
+"""Do: the verbs cutover, rollback and complete: gates, the switch by one compare-and-set after the other, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import click
+
+from adapters.postgres import Postgres
+from capture.postgres_triggers import removed
+from cli.cutover_gates import all_gates
+from cli.cutover_wiring import BackLook, actor, fence_of, rollback_of, switch_of
+from cli.options import as_json, config_of, dry_run, emit
+from cli.wiring import open_source, open_target, telemetry
+from cutover.authority import AuthorityRow
+from cutover.gates import Gate, refuse_closed, waive
+from cutover.prepare import plans_of, prepare_source, prepare_target, prove
+from cutover.source_fence import SourceFence
+from ops.config import Config
+from schemas.authority import Authority, Migration
+from schemas.errors import Code, Failed, Refusal
+
+STEPS = (
+    "claim the migration: (source, {token}) -> (to_target, {next})",
+    "fence {sources} in one transaction; their logs' heads are the cutoff",
+    "drain: the sink applies everything up to the cutoff (at most {drain:g} s)",
+    "look at the fences again, open the target, store where the way back begins: one transaction",
+    "capture the target, so that a rollback loses nothing (window: {days} days)",
+)
+
+
+@contextmanager
+def _session(config: Config) -> Iterator[tuple[Postgres, AuthorityRow]]:
+    session = open_target(config, "cutover")
+    try:
+        yield session, AuthorityRow(session, actor=actor())
+    finally:
+        session.close()
+
+
+def gate_lines(gates: Sequence[Gate]) -> list[str]:
+    """The table of gates, a line each, red ones with their next step."""
+    lines = [f"  {one.verdict:8} {one.name:24} {one.value} (must be {one.threshold})" for one in gates]
+    return lines + [f"  next: {one.next_step}" for one in gates if not one.open]
+
+
+def prepare(config: Config, session: Postgres) -> None:
+    """The way back stands before anything is closed. Idempotent."""
+    prepare_target(session)
+    for name in config.source_databases:
+        db = open_source(config, name)
+        try:
+            prepare_source(db)
+        finally:
+            db.close()
+    wrong = prove(session, plans_of(session))
+    if wrong:
+        table, why = next(iter(wrong.items()))
+        raise Failed(Code.REVERSE_UNPROVEN, f"{len(wrong)} tables, among them {table}: {why}", hint="tailrace status")
+
+
+@click.command("cutover")
+@click.option("--practise", is_flag=True, help="Fence and lift at once, and say how long the pause was.")
+@click.option("--waive", "waived", multiple=True, help="A red gate that is known and accepted, by its name.")
+@as_json
+@dry_run
+@click.pass_context
+def cutover_command(
+    ctx: click.Context, practise: bool, waived: tuple[str, ...], json_output: bool, dry_run: bool
+) -> None:
+    """Switch writes to PostgreSQL: all sources at once, after every gate, with a way back that loses nothing."""
+    config = config_of(ctx)
+    events = telemetry(config, "cutover", terminal=False)
+    with ExitStack() as held:
+        session, row = held.enter_context(_session(config))
+        before = row.read()
+        _refuse_phase(before)
+        if not dry_run:
+            prepare(config, session)
+        gates = waive(all_gates(config), waived)
+        for line in ["gates", *gate_lines(gates)]:
+            click.echo(line, err=json_output)
+        if dry_run:
+            document: dict[str, Any] = {"gates": [_as_json(one) for one in gates], "steps": _steps(config, before)}
+            emit(document, ["steps", *(f"  {step}" for step in document["steps"])], json_output=json_output)
+            ctx.exit(0 if all(one.open for one in gates) else 3)
+        if not practise:
+            refuse_closed(gates)
+        fence: SourceFence = fence_of(config)
+        held.callback(fence.close)
+        outcome = switch_of(config, session, row, fence, events.say).run(before, practise=practise)
+    parts = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in outcome.parts_s.items())
+    verb = "practised: nothing moved" if practise else "writes belong to PostgreSQL"
+    lines = [
+        f"{verb}; nobody could write for {outcome.pause_s * 1000:.0f} ms ({parts})",
+        *([] if practise else [f"tailrace rollback --reason R brings them back within {_days(config)}"]),
+    ]
+    document = {
+        "token": outcome.token,
+        "pause_s": outcome.pause_s,
+        "parts_s": outcome.parts_s,
+        "cutoff": outcome.cutoff,
+    }
+    emit(document, lines, json_output=json_output)
+
+
+@click.command("rollback")
+@click.option("--reason", default="", help="Why; kept in the journal.")
+@click.option("--status", "only_status", is_flag=True, help="Say what a rollback would do and lose now.")
+@as_json
+@dry_run
+@click.pass_context
+def rollback_command(ctx: click.Context, reason: str, only_status: bool, json_output: bool, dry_run: bool) -> None:
+    """Bring writes back to the SQLite files, in any phase, without losing one; finishes what a dead switch left."""
+    config = config_of(ctx)
+    events = telemetry(config, "rollback", terminal=False)
+    with ExitStack() as held:
+        session, row = held.enter_context(_session(config))
+        before = row.read()
+        if only_status or dry_run:
+            emit(_rollback_status(before), _rollback_lines(before), json_output=json_output)
+            return
+        if not reason:
+            raise Refusal(Code.USAGE, "a rollback has a reason", hint='tailrace rollback --reason "what happened"')
+        fence = fence_of(config)
+        held.callback(fence.close)
+        look = BackLook(config)
+        held.callback(look.close)
+        returned = rollback_of(config, session, row, fence, look, events.say).run(reason=reason)
+    lifted = ", ".join(returned.lifted) or "none was fenced"
+    lines = [f"writes belong to the SQLite files again (were: {returned.was}); lifted: {lifted}"]
+    if returned.was in (Authority.TARGET, Authority.TO_SOURCE):
+        lines.append(f"nobody could write for {returned.pause_s * 1000:.0f} ms; everything written there came along")
+    document = {"token": returned.token, "was": returned.was, "pause_s": returned.pause_s, "lifted": returned.lifted}
+    emit(document, lines, json_output=json_output)
+
+
+@click.command("complete")
+@click.option("--yes", "confirmed", default="", help="The word COMPLETE: the way back ends here.")
+@as_json
+@dry_run
+@click.pass_context
+def complete_command(ctx: click.Context, confirmed: str, json_output: bool, dry_run: bool) -> None:
+    """End the rollback window: the sources stay fenced as an archive, and the target stops logging for them."""
+    config = config_of(ctx)
+    with _session(config) as (session, row):
+        before = row.read()
+        if before.authority is not Authority.TARGET:
+            raise Refusal(
+                Code.VERB_ILLEGAL, f"writes belong to {before.authority}", hint="complete comes after a cutover"
+            )
+        if dry_run:
+            emit({"would": "complete"}, ["would end the way back; the sources stay fenced"], json_output=json_output)
+            return
+        if confirmed != "COMPLETE":
+            raise Refusal(Code.USAGE, "complete ends the way back for good", hint="add --yes COMPLETE")
+        with session.transaction():
+            token = row.move(before, Authority.COMPLETED, verb="complete")
+            for plan in plans_of(session):
+                for statement in removed(plan):
+                    session.run(statement)
+    emit(
+        {"token": token},
+        ["completed: PostgreSQL is the database; the SQLite files stay fenced"],
+        json_output=json_output,
+    )
+
+
+def _refuse_phase(before: Migration) -> None:
+    if before.authority is Authority.SOURCE:
+        return
+    legal = {Authority.COMPLETED: "verify", Authority.TARGET: "rollback, complete, verify"}
+    raise Refusal(
+        Code.VERB_ILLEGAL,
+        f"cutover: writes belong to {before.authority} already",
+        position=before.token,
+        hint=f"legal now: {legal.get(before.authority, 'rollback')}",
+    )
+
+
+def _steps(config: Config, before: Migration) -> list[str]:
+    values = {
+        "token": before.token,
+        "next": before.token + 1,
+        "sources": ", ".join(sorted(config.source_databases)),
+        "drain": config.cutover.drain_budget_s,
+        "days": config.cutover.rollback_window_days,
+    }
+    return [step.format(**values) for step in STEPS]
+
+
+def _as_json(one: Gate) -> dict[str, str]:
+    return {
+        "gate": one.name,
+        "verdict": one.verdict,
+        "value": one.value,
+        "threshold": one.threshold,
+        "next_step": one.next_step,
+    }
+
+
+def _days(config: Config) -> str:
+    return f"{config.cutover.rollback_window_days} days"
+
+
+def _rollback_status(before: Migration) -> dict[str, Any]:
+    return {
+        "authority": before.authority,
+        "token": before.token,
+        "no_rollback": before.no_rollback,
+        "window_until_ms": before.window_until_ms,
+        "can_rollback": before.authority is not Authority.COMPLETED and not before.no_rollback,
+    }
+
+
+def _rollback_lines(before: Migration) -> list[str]:
+    if before.authority is Authority.SOURCE:
+        return ["writes belong to the SQLite files: a rollback moves reads only"]
+    if before.authority is Authority.COMPLETED:
+        return ["completed: there is no way back"]
+    lines = [f"writes belong to {before.authority} (token {before.token})"]
+    lines += [f"would lose {what}: {why}" for what, why in before.no_rollback.items()]
+    return lines if before.no_rollback else [*lines, "a rollback loses nothing"]

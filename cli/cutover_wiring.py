@@ -1,0 +1,259 @@
+"""Do: build what a switch needs: the authority row, fences over all source files, guards, and the two streams back.
+
+Each daemon touches one database: the way back is captured where the target is written (sink) and applied where the source
+is read (capture), whose lock makes it the only one. The steward, which finishes what a dead switch left, needs both.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Mapping
+
+from adapters.postgres import Postgres
+from adapters.sqlite import SqliteDatabase
+from adapters.sqlite_apsw import QuietSqlite
+from capture import meta as metas
+from capture.postgres_source import PostgresSource
+from capture.postgres_tail import PostgresTail, ReverseSettings, Start
+from capture.sqlite_triggers import NOW_MS
+from cli.wiring import Say, capture_settings, open_source, open_target, topic_settings
+from cutover.authority import AuthorityRow
+from cutover.drain import Reached
+from cutover.prepare import plans_of
+from cutover.rollback import Rollback, RollbackSettings
+from cutover.source_fence import Group, SourceFence
+from cutover.switch import Switch, SwitchSettings
+from cutover.target_guard import TargetGuard
+from ops.clock import SystemClock
+from ops.config import Config
+from ops.units import Done, unheard
+from schemas.authority import Authority
+from schemas.back import PROGRESS
+from schemas.change import Position
+from schemas.errors import Code, TailraceError
+from schemas.introspect import introspect
+from schemas.ports import Registry, Transport
+from sink.progress import read_progress
+from sink.sqlite_target import SqliteTarget
+from sink.tail import SinkSettings, SinkTail
+
+ATTACHED = 10
+"""SQLite attaches at most ten files to one connection: that many sources share one lock."""
+ROW_LOOK_MS = 100
+STEWARD_MS = 500
+
+
+def back_prefix(config: Config) -> str:
+    return f"{config.transport.prefix}-back"
+
+
+def actor() -> str:
+    """Who moves the row, for the journal and the lease: unique for every process."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def fence_of(config: Config) -> SourceFence:
+    """Over all sources of the configuration, in the order of their names."""
+    names = sorted(config.source_databases)
+    groups = []
+    for start in range(0, len(names), ATTACHED):
+        part = names[start : start + ATTACHED]
+        db = SqliteDatabase(config.source_path(part[0]), timeout_s=0.3)
+        schemas = {part[0]: "main"}
+        for at, name in enumerate(part[1:], 1):
+            db.attach(config.source_path(name), f"source{at}")
+            schemas[name] = f"source{at}"
+        groups.append(Group(db, schemas))
+    return SourceFence(groups)
+
+
+def tables_of(config: Config) -> dict[str, list[str]]:
+    """source -> all ordinary tables: what is not replicated is fenced, too."""
+    result = {}
+    for name in config.source_databases:
+        db = open_source(config, name)
+        try:
+            with db.read_view():
+                result[name] = list(introspect(db).tables)
+        finally:
+            db.close()
+    return result
+
+
+def look_forward(target: Postgres, config: Config) -> dict[str, Reached | None]:
+    found = {name: read_progress(target, name) for name in config.source_databases}
+    return {name: None if one is None else Reached(one.applied, one.consistent) for name, one in found.items()}
+
+
+class BackLook:
+    """How far the way back is applied at each source; keeps its connections."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._files: dict[str, SqliteDatabase] = {}
+
+    def __call__(self) -> Mapping[str, Reached | None]:
+        result: dict[str, Reached | None] = {}
+        for name in self._config.source_databases:
+            try:
+                if name not in self._files:
+                    self._files[name] = open_source(self._config, name)
+                db = self._files[name]
+                row = db.rows(f"SELECT applied, applying_to IS NULL FROM {PROGRESS}")
+                kept = db.rows("SELECT count(*) FROM _tailrace_quarantine")[0][0]
+                result[name] = Reached(int(row[0][0]), bool(row[0][1]) and not kept) if row else None
+            except TailraceError:
+                result[name] = None
+        return result
+
+    def close(self) -> None:
+        for db in self._files.values():
+            db.close()
+
+
+def switch_of(config: Config, session: Postgres, row: AuthorityRow, fence: SourceFence, say: Say) -> Switch:
+    clock = SystemClock()
+    return Switch(
+        row,
+        fence,
+        TargetGuard(session, row, plans_of(session)),
+        clock,
+        SwitchSettings(
+            lease_s=config.cutover.lease_s,
+            fence_budget_s=config.cutover.fence_budget_s,
+            drain_budget_s=config.cutover.drain_budget_s,
+            window=f"{config.cutover.rollback_window_days} days",
+        ),
+        tables=lambda: tables_of(config),
+        look=lambda: look_forward(session, config),
+        say=say,
+    )
+
+
+def rollback_of(
+    config: Config, session: Postgres, row: AuthorityRow, fence: SourceFence, look_back: BackLook, say: Say
+) -> Rollback:
+    return Rollback(
+        session,
+        row,
+        fence,
+        TargetGuard(session, row, plans_of(session)),
+        SystemClock(),
+        RollbackSettings(lease_s=config.cutover.lease_s),
+        look_back=look_back,
+        say=say,
+    )
+
+
+class StartOf:
+    """Whether writes belong to the target, looked at a few times a second."""
+
+    def __init__(self, target: Postgres, source: str) -> None:
+        self._target = target
+        self._row = AuthorityRow(target, actor="reverse")
+        self._source = source
+        self._clock = SystemClock()
+        self._looked_at_ms = 0
+        self._start: Start | None = None
+
+    def __call__(self) -> Start | None:
+        now_ms = self._clock.now_ms()
+        if now_ms - self._looked_at_ms < ROW_LOOK_MS:
+            return self._start
+        self._looked_at_ms = now_ms
+        if not self._target.rows("SELECT to_regclass('tailrace.migration') IS NOT NULL")[0][0]:
+            self._start = None
+            return None
+        row = self._row.read()
+        if row.authority not in (Authority.TARGET, Authority.TO_SOURCE):
+            self._start = None
+        elif self._start is None or self._start.token != row.token:
+            server = self._target.rows("SELECT system_identifier::text FROM pg_control_system()")[0][0]
+            position = Position(row.reverse_label, row.reverse_start)
+            self._start = Start(row.token, position, str(server), tuple(plans_of(self._target, self._source)))
+        return self._start
+
+    def close(self) -> None:
+        self._target.close()
+
+
+def back_capture_of(config: Config, source: str, transport: Transport, registry: Registry, say: Say) -> PostgresTail:
+    session, flusher = open_target(config, f"back-{source}"), open_target(config, f"back-flush-{source}")
+    settings = capture_settings(config, source)
+    return PostgresTail(
+        PostgresSource(session, flusher, source),
+        transport,
+        registry,
+        SystemClock(),
+        ReverseSettings(back_prefix(config), max_row_bytes=settings.max_row_bytes, topic=topic_settings(config)),
+        start_of=StartOf(open_target(config, f"back-row-{source}"), source),
+        say=say,
+    )
+
+
+def back_sink_of(
+    config: Config, source: str, transport: Transport, registry: Registry, say: Say, done: Done = unheard
+) -> SinkTail:
+    reader = open_source(config, source)
+    target = SqliteTarget(
+        QuietSqlite(config.source_path(source)),
+        reader,
+        registry,
+        source,
+        numbers=lambda: {one.name: number for number, one in metas.read(reader).tables.items()},
+        now_ms=NOW_MS,
+    )
+    return SinkTail(
+        source,
+        target,
+        transport,
+        SystemClock(),
+        SinkSettings(
+            back_prefix(config), group="tailrace-back", max_transaction_rows=config.limits.max_transaction_rows
+        ),
+        owner=actor(),
+        say=say,
+        done=done,
+    )
+
+
+class Steward:
+    """Finishes or takes back what the process of a switch left, once its lease has ended.
+
+    While the target cannot be reached nobody can say who may write: nothing is done then, and the sink says it."""
+
+    def __init__(self, config: Config, say: Say) -> None:
+        self._config = config
+        self._say = say
+        self._clock = SystemClock()
+        self._session = open_target(config, "steward")
+        self._row = AuthorityRow(self._session, actor=f"steward:{actor()}")
+        self._fence: SourceFence | None = None
+        self._look = BackLook(config)
+        self._looked_at_ms = 0
+
+    def step(self) -> bool:
+        now_ms = self._clock.now_ms()
+        if now_ms - self._looked_at_ms < STEWARD_MS:
+            return False
+        self._looked_at_ms = now_ms
+        try:
+            if not self._session.rows("SELECT to_regclass('tailrace.migration') IS NOT NULL")[0][0]:
+                return False
+            before = self._row.read()
+            if self._fence is None:
+                self._fence = fence_of(self._config)
+            rollback = rollback_of(self._config, self._session, self._row, self._fence, self._look, self._say)
+            return rollback.recover(before) is not None
+        except TailraceError as error:
+            if error.code in (Code.TARGET_UNREACHABLE, Code.AUTHORITY_MOVED, Code.NOT_INSTALLED):
+                return False
+            raise
+
+    def close(self) -> None:
+        self._session.close()
+        self._look.close()
+        if self._fence is not None:
+            self._fence.close()
