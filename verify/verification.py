@@ -144,15 +144,23 @@ class Verification:
         deadline = self._clock.monotonic_s() + WAIT_S
         while True:
             with self._target.snapshot():
-                applied = self._target.rows(
-                    "SELECT applied FROM tailrace.progress WHERE source = %s", (self._source.name,)
+                found = self._target.rows(
+                    "SELECT applied, phase FROM tailrace.progress WHERE source = %s", (self._source.name,)
                 )
-                if applied and applied[0][0] >= head:
+                if found and found[0][0] >= head:
                     try:
                         return side.rows(keys)
                     except Misfit:
                         # A key that the target's column cannot hold is not there.
                         return {mark: row for key in keys for mark, row in self._one(side, key).items()}
+            if found and found[0][1] == "paused":
+                raise Failed(
+                    Code.NOT_COMPARED,
+                    f"the target is paused at {found[0][0]}, the log goes on to {head}",
+                    source=self._source.name,
+                    position=head,
+                    hint=f"tailrace resume {self._source.name}",
+                )
             if self._clock.monotonic_s() > deadline:
                 raise Failed(
                     Code.NOT_COMPARED,

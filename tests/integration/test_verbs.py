@@ -67,6 +67,9 @@ def test_pause_rests_the_target_and_resume_goes_on(running: Pipeline, target: Po
     document = json.loads(running.run("status", "--json").stdout)
     assert "paused" == document["sources"]["cases"]["phase"]
     assert [(1000,)] == target.rows("SELECT balance FROM cases.ledger WHERE account = 1")
+    waiting = running.run("repair", "--source", "cases")
+    assert 1 == waiting.returncode
+    assert "next: tailrace resume cases" in waiting.stderr
     assert 0 == running.run("resume").returncode
     running.settle()
     assert [(7,)] == target.rows("SELECT balance FROM cases.ledger WHERE account = 1")
