@@ -18,7 +18,6 @@ from cli.compaction import Compaction
 from cli.cutover_wiring import Steward, back_capture_of, back_sink_of
 from cli.options import chosen_sources, config_of
 from cli.wiring import (
-    Say,
     capture_lock,
     capture_of,
     open_registry,
@@ -35,6 +34,7 @@ from ops.loop import Ended, Loop, Signals, Stepper
 from ops.notify import Notifier
 from ops.reload import moved
 from ops.supervise import parent_alive, supervised
+from ops.telemetry import Telemetry
 from ops.units import Done, Units
 from schemas.errors import Code, ConfigError, Refusal
 from schemas.ports import Registry, Transport
@@ -43,7 +43,7 @@ ORPHAN_S = 20.0
 """Under a supervisor: a capture of a killed one, not started by anybody now, sees within this that it is alone."""
 
 Made = list[tuple[str, Stepper]]
-Make = Callable[[Config, Transport, Registry, Say, Done], Made]
+Make = Callable[[Config, Transport, Registry, Telemetry, Done], Made]
 
 
 class Daemon:
@@ -100,8 +100,8 @@ class Daemon:
             transport = open_transport(self._config)
             held.callback(transport.close)
             registry = open_registry(self._config, transport)
-            steppers = self._make(self._config, transport, registry, self._events.say, self._units.done)
-            names = ", ".join(name for name, _ in steppers)
+            steppers = self._make(self._config, transport, registry, self._events, self._units.done)
+            names = ", ".join(self._names)
             self._events.event("daemon.started", f"{self._process} of {names}")
             self._notifier.ready(f"{self._process} of {names}")
             self._health.write("running")
@@ -151,12 +151,15 @@ class Daemon:
 def capture_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -> None:
     """Tail the change logs of the sources into the stream."""
 
-    def make(config: Config, transport: Transport, registry: Registry, say: Say, done: Done) -> Made:
+    def make(config: Config, transport: Transport, registry: Registry, events: Telemetry, done: Done) -> Made:
         names = chosen_sources(config, sources)
-        made: Made = [(name, capture_of(config, name, transport, registry, say, done)) for name in names]
-        made += [(f"{name} back", back_sink_of(config, name, transport, registry, say, done)) for name in names]
+        says = {name: events.bound(source=name) for name in names}
+        made: Made = [(name, capture_of(config, name, transport, registry, say, done)) for name, say in says.items()]
+        made += [
+            (f"{name} back", back_sink_of(config, name, transport, registry, say, done)) for name, say in says.items()
+        ]
         if set(names) == set(config.source_databases):
-            made.append(("steward", Steward(config, say)))
+            made.append(("steward", Steward(config, events.say)))
         return [*made, ("compaction", Compaction(transport, SystemClock()))]
 
     Daemon(ctx, "capture", sources, make, quiet=quiet, locked=True).run()
@@ -169,8 +172,11 @@ def capture_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -
 def snapshot_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -> None:
     """Copy and finalise the tables that ask for it."""
 
-    def make(config: Config, _: Transport, registry: Registry, say: Say, done: Done) -> Made:
-        return [(name, snapshot_of(config, name, registry, say, done)) for name in chosen_sources(config, sources)]
+    def make(config: Config, _: Transport, registry: Registry, events: Telemetry, done: Done) -> Made:
+        return [
+            (name, snapshot_of(config, name, registry, events.bound(source=name), done))
+            for name in chosen_sources(config, sources)
+        ]
 
     Daemon(ctx, "snapshot", sources, make, quiet=quiet).run()
 
@@ -185,16 +191,17 @@ def sink_command(ctx: click.Context, sources: tuple[str, ...], shared: bool, qui
     if shared and sources:
         raise Refusal(Code.USAGE, "--group shares all sources", hint="leave the names out, or --group")
 
-    def make(config: Config, transport: Transport, registry: Registry, say: Say, done: Done) -> Made:
+    def make(config: Config, transport: Transport, registry: Registry, events: Telemetry, done: Done) -> Made:
         names = chosen_sources(config, sources)
+        says = {name: events.bound(source=name) for name in names}
         if shared or (config.sink_group and not sources):
-            group = sink_group_of(config, transport, registry, say, done)
-            return [
-                ("group", group),
-                *((name, group.sink_of(name)) for name in names),
-                *((f"{name} back", back_capture_of(config, name, transport, registry, say)) for name in names),
-            ]
-        made: Made = [(name, sink_of(config, name, transport, registry, say, done)) for name in names]
-        return [*made, *((f"{name} back", back_capture_of(config, name, transport, registry, say)) for name in names)]
+            group = sink_group_of(config, transport, registry, events.say, done)
+            made: Made = [("group", group), *((name, group.sink_of(name)) for name in names)]
+        else:
+            made = [(name, sink_of(config, name, transport, registry, say, done)) for name, say in says.items()]
+        return [
+            *made,
+            *((f"{name} back", back_capture_of(config, name, transport, registry, say)) for name, say in says.items()),
+        ]
 
     Daemon(ctx, "sink", sources, make, quiet=quiet).run()

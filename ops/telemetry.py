@@ -7,16 +7,22 @@ URLs are masked once more here, where everything passes.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import re
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 WAITING_LINES = 1000
 """Kept while the log cannot be written; the oldest go first."""
-
+MAX_LOG_BYTES = 64 << 20
+"""Weeks of following write a line a second; a log must not be what fills the disk."""
+KEPT_LOGS = 3
+"""Of each log, besides the one that is written: NAME.1 is the youngest."""
 _PASSWORD = re.compile(r"(://[^:/@\s]+:)[^@\s]+@")
 
 
@@ -81,15 +87,39 @@ class Telemetry:
         """The two-argument form that steppers take."""
         self.event(action, text)
 
+    def bound(self, **context: object) -> Callable[[str, str], None]:
+        """The same, with a context that every event of it carries."""
+
+        def say(action: str, text: str) -> None:
+            self.event(action, text, level="info", **context)
+
+        return say
+
 
 def _append(path: Path, line: str, *, torn: bool) -> bool:
     """False: it is not there as a whole. `torn`: half a line may stand at the end, and gets an end of its own."""
     raw = (("\n" if torn else "") + line + "\n").encode(errors="backslashreplace")
     try:
+        if path.exists() and path.stat().st_size >= MAX_LOG_BYTES:
+            _step_aside(path)
         with path.open("ab", buffering=0) as file:
             return file.write(raw) == len(raw)
     except OSError:
         return False
+
+
+def _step_aside(path: Path) -> None:
+    """NAME becomes NAME.1, and so on. Several daemons write the file, each opening it anew for a line."""
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        # Another process may have been quicker: then this is no longer the file of that name.
+        if not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino:
+            return
+        for number in range(KEPT_LOGS - 1, 0, -1):
+            older = path.with_name(f"{path.name}.{number}")
+            if older.exists():
+                older.replace(path.with_name(f"{path.name}.{number + 1}"))
+        path.replace(path.with_name(f"{path.name}.1"))
 
 
 def _word(value: object) -> str:
@@ -103,17 +133,28 @@ class NewErrors:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "error.log"
-        self._at = self._path.stat().st_size if self._path.exists() else 0
+        self._at, self._inode = 0, 0
+        if self._path.exists():
+            self._at, self._inode = self._path.stat().st_size, self._path.stat().st_ino
         self._said: set[str] = set()
 
     def look(self) -> list[str]:
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._at)
-            whole, newline, _ = file.read().rpartition(b"\n")
-        self._at += len(whole) + len(newline)
-        texts = [line.partition(" ")[2] for line in whole.decode(errors="replace").splitlines()]
+        former = self._path.with_name(f"{self._path.name}.1")
+        lines: list[str] = []
+        if former.exists() and former.stat().st_ino == self._inode:
+            lines += self._rest(former)  # it stepped aside since the last look
+            self._at, self._inode = 0, 0
+        if self._path.exists():
+            self._inode = self._path.stat().st_ino
+            lines += self._rest(self._path)
+        texts = [line.partition(" ")[2] for line in lines]
         fresh = [text for text in dict.fromkeys(texts) if text not in self._said]
         self._said.update(fresh)
         return fresh
+
+    def _rest(self, path: Path) -> list[str]:
+        with path.open("rb") as file:
+            file.seek(self._at)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._at += len(whole) + len(newline)
+        return whole.decode(errors="replace").splitlines()

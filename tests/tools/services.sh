@@ -52,6 +52,7 @@ jars() { # folder probe group:artifact:version..: these jars and everything they
     shift 2
     [ -e ".cache/$folder/$probe" ] && return 0
     have_maven || { echo "services: no Maven or Java: $folder is missing"; return 1; }
+    echo "services: Maven fetches $folder into .cache (once)"
     {
         echo '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
         echo '<groupId>tailrace</groupId><artifactId>jars</artifactId><version>1</version><dependencies>'

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ops.telemetry import Telemetry
+import pytest
+
+from ops import telemetry
+from ops.telemetry import NewErrors, Telemetry
 from ops.units import Unit, Units
 
 
@@ -41,3 +44,26 @@ def test_a_password_in_a_url_is_masked_in_text_and_context(tmp_path: Path) -> No
     url = "postgresql://u:geheim@host/db"
     Telemetry("sink", folder=tmp_path, terminal=False).event("x", url, where=url)
     assert 2 == _lines(tmp_path)[0].count("postgresql://u:***@host/db")
+
+
+def test_a_log_that_has_grown_steps_aside_and_old_ones_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "MAX_LOG_BYTES", 1000)
+    events = Telemetry("sink", folder=tmp_path, terminal=False)
+    errors = NewErrors(tmp_path)
+    said = []
+    for number in range(100):
+        events.event("x", f"line {number}", level="error")
+        said += errors.look()
+    assert 100 == len(said)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert [f"{kind}.log{end}" for kind in ("error", "migration") for end in ("", ".1", ".2", ".3")] == names
+    assert all(path.stat().st_size < 1100 for path in tmp_path.iterdir())
+    kept = [
+        line for end in (".3", ".2", ".1", "") for line in (tmp_path / f"migration.log{end}").read_text().splitlines()
+    ]
+    assert [f"line {number}" for number in range(100 - len(kept), 100)] == [line.partition(": ")[2] for line in kept]
+
+
+def test_what_a_stepper_says_carries_its_source(tmp_path: Path) -> None:
+    Telemetry("snapshot", folder=tmp_path, terminal=False).bound(source="cases")("snapshot.begin", "ledger")
+    assert _lines(tmp_path)[0].endswith("INFO snapshot snapshot.begin: ledger source=cases")
