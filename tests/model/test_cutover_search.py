@@ -1,0 +1,48 @@
+"""The protocol of the switch, searched exhaustively within a bound; and each rule, taken out, is seen to be needed."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from tests.model.cutover_search import Rules, search, without
+
+STEPS = {
+    "switch": (
+        "claims",
+        "fences 0",
+        "fences 1",
+        "sees it drained",
+        "opens",
+        "takes back",
+        "lifts 1",
+        "was overtaken",
+        "stops",
+    ),
+    "return": ("closes the target", "sees it drained", "returns", "lifts 0", "was overtaken"),
+    "recover": ("finds an abandoned switch", "finds an abandoned return", "takes back", "returns", "lifts 1"),
+}
+
+
+def test_no_interleaving_has_two_writers_or_loses_a_write() -> None:
+    """Two files, two writes, two attempts to switch, one to return, one recovery, any of them stopping anywhere."""
+    found = search(writes=2, switches=2, returns=1, recoveries=1)
+    assert "" == found.what, found.trace
+    assert found.complete
+    taken = {f"{kind}: {step}" for kind, steps in STEPS.items() for step in steps}
+    assert set() == taken - found.labels
+    assert {"write 0 at the source", "write 1 at the target", "apply 0 forward", "apply 1 back"} <= found.labels
+
+
+@pytest.mark.soak
+def test_further_than_that() -> None:
+    """The next larger bound: minutes and gigabytes."""
+    found = search(writes=3, switches=2, returns=2, recoveries=1, at_most=20_000_000)
+    assert "" == found.what, found.trace
+
+
+@pytest.mark.parametrize("rule", [field.name for field in fields(Rules)])
+def test_each_rule_is_needed(rule: str) -> None:
+    found = search(without(rule), writes=2, switches=2, returns=1, recoveries=1)
+    assert "" != found.what
