@@ -12,14 +12,20 @@ from capture.install import touch
 from capture.sqlite_source import SqliteSource
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
 from cli.wiring import open_source, open_target
+from cutover.authority import AuthorityRow
 from ops.clock import SystemClock
 from ops.config import Config
+from schemas.authority import Authority
 from schemas.errors import Code, Refusal
 from schemas.introspect import introspect
 from schemas.model import Key
 from sink.progress import prepared
+from verify.integrity import IntegrityReport, TargetIntegrity, check_source
 from verify.report import Report
 from verify.verification import Verification
+
+_OPENED = frozenset({Authority.TARGET, Authority.TO_SOURCE, Authority.COMPLETED})
+"""What comes at the switch is promised from then on."""
 
 
 def verify_source(config: Config, name: str, *, tables: Sequence[str] = (), share: float = 1.0) -> Report:
@@ -55,17 +61,62 @@ def report_lines(report: Report) -> list[str]:
     return [f"{report.source}: {len(report.tables)} tables, {rows:,} rows compared: {word}", *lines]
 
 
+def integrity_source(config: Config, name: str, tables: Sequence[str]) -> IntegrityReport:
+    """Both engines' own checks, and everything that was promised. Raises Refusal(TARGET_UNPREPARED)."""
+    target = open_target(config, "integrity")
+    db = open_source(config, name)
+    report = IntegrityReport(name)
+    try:
+        if not prepared(target):
+            raise Refusal(Code.TARGET_UNPREPARED, "nothing was copied yet", source=name, hint="tailrace up")
+        damage = db.damage(deep=True)
+        with db.read_view():
+            meta = metas.read(db)
+            database = metas.as_logged(meta, introspect(db))
+            check_source(db, damage, report)
+        expected = [table.name for table in meta.tables.values()]
+        opened = AuthorityRow(target, actor="verify").read().authority in _OPENED
+        TargetIntegrity(target, report, opened=opened).run(database, expected, tables)
+    finally:
+        db.close()
+        target.close()
+    return report
+
+
+def integrity_lines(report: IntegrityReport) -> list[str]:
+    word = "whole" if report.clean else f"{len(report.findings)} findings" if report.tables else "nothing was looked at"
+    lines = [f"{report.source}: {report.tables} tables: {word}"]
+    lines += [
+        f"  {one.kind} {one.name}{f' of {one.table}' if one.table else ''}: {one.text}" for one in report.findings
+    ]
+    return [*lines, *(f"  note: {one}" for one in report.notes)]
+
+
 @click.command("verify")
 @click.argument("tables", nargs=-1)
 @click.option("--source", "sources", multiple=True)
 @click.option("--sample", "percent", type=click.FloatRange(0, 100, min_open=True), default=100.0, show_default=True)
+@click.option("--integrity", is_flag=True, help="Check both engines, and every index, constraint and sequence by name.")
 @as_json
 @click.pass_context
 def verify_command(
-    ctx: click.Context, tables: tuple[str, ...], sources: tuple[str, ...], percent: float, json_output: bool
+    ctx: click.Context,
+    tables: tuple[str, ...],
+    sources: tuple[str, ...],
+    percent: float,
+    integrity: bool,
+    json_output: bool,
 ) -> None:
     """Compare every row on both sides while they are live. Exit 4 when differences were found."""
     config = config_of(ctx)
+    if integrity:
+        checked = [integrity_source(config, name, tables) for name in chosen_sources(config, sources)]
+        whole = all(report.clean for report in checked)
+        lines = [line for report in checked for line in integrity_lines(report)]
+        emit(
+            {"sources": {one.source: one.as_json() for one in checked}, "clean": whole}, lines, json_output=json_output
+        )
+        ctx.exit(0 if whole else 4)
     reports = [
         verify_source(config, name, tables=tables, share=percent / 100) for name in chosen_sources(config, sources)
     ]

@@ -92,6 +92,23 @@ def parents_of(database: Database, plans: Mapping[str, TablePlan]) -> Parents:
     return {fold(name): (database.tables[name], plan) for name, plan in plans.items() if name in database.tables}
 
 
+def wanted_views(
+    database: Database, parents: Parents, views: Collection[str] | str, *, schema: str, preserve: bool = False
+) -> tuple[dict[str, str], dict[str, str]]:
+    """(name -> CREATE VIEW, name -> why not) of the views that the configuration asks for, in the order of the schema."""
+    made, failed = {}, {}
+    for one in database.objects:
+        if one.kind == "view" and wanted(one.name, views):
+            try:
+                made[one.name] = view_sql(one, parents, schema=schema, preserve=preserve).sql
+            except Untranslatable as why:
+                failed[one.name] = why.reason
+    known = {one.name for one in database.objects if one.kind == "view"}
+    if not isinstance(views, str):
+        failed |= {name: "there is no view of this name" for name in views if name not in known}
+    return made, failed
+
+
 def wanted(view: str, views: Collection[str] | str) -> bool:
     return views == ALL_VIEWS or (not isinstance(views, str) and view in views)
 
@@ -107,7 +124,7 @@ def _of_table(table: Table, plan: TablePlan, parents: Parents, longest: dict[str
         yield ObjectVerdict(table.name, key.name, "foreign key", Verdict(key.verdict), key.reason, when)
     for one in openings(table, plan):
         verdict = Verdict.TRANSLATED if one.translated else Verdict.REPORTED
-        when = When.NEVER if not one.translated else When.VALIDATED if one.later else When.SWITCH
+        when = When.NEVER if not one.translated else When.VALIDATED if one.constraint else When.SWITCH
         reason = one.reason
         if not one.translated and one.kind == "generated column":
             reason = f"its values are carried in a plain column; after the switch nothing computes it: {reason}"

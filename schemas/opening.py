@@ -10,14 +10,14 @@ would refuse the stream that goes back (test_a_generated_column_is_computed_afte
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from schemas.ddl import full_name
+from schemas.ddl import foreign_keys, full_name
 from schemas.expressions import default_of, stored_sql
 from schemas.grammar import Untranslatable
 from schemas.model import Column, Table
-from schemas.names import constraint_name, fold, quote
+from schemas.names import constraint_name, fold, quote, text_literal
 from schemas.plan import ColumnPlan, TablePlan
 from schemas.sqltext import tokens
 from schemas.translate import Columns, condition, translate
@@ -27,14 +27,27 @@ from schemas.translate import Columns, condition, translate
 class Opening:
     """One object that comes at the switch. `name`: of the object at the source (text of a CHECK, name of a column);
     `translated`: it has a counterpart; `statements`: run at the switch (of several generated columns the first one has
-    those of all); `later`: run when writers are back."""
+    those of all)."""
 
     kind: str
     name: str
     translated: bool
     reason: str
     statements: tuple[str, ...] = ()
-    later: tuple[str, ...] = ()
+    constraint: str = ""
+    """Its name on the target where it is a constraint: validated when writers are back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One object that the switch makes. `present`: SELECT of whether it is there already, empty where making it again
+    changes nothing."""
+
+    table: str
+    kind: str
+    name: str
+    statements: tuple[str, ...]
+    present: str = ""
 
 
 def columns_of(table: Table, plan: TablePlan) -> Columns:
@@ -126,8 +139,56 @@ def _checks(table: Table, columns: Columns, plan: TablePlan) -> Iterator[Opening
         except Untranslatable as why:
             yield Opening("check", check, False, why.reason)
             continue
-        name = quote(constraint_name(plan.target_table, str(at), suffix="check"))
-        add = f"ALTER TABLE {full_name(plan)} ADD CONSTRAINT {name} CHECK ({piece.sql}) NOT VALID"
-        validate = f"ALTER TABLE {full_name(plan)} VALIDATE CONSTRAINT {name}"
+        name = constraint_name(plan.target_table, str(at), suffix="check")
+        add = f"ALTER TABLE {full_name(plan)} ADD CONSTRAINT {quote(name)} CHECK ({piece.sql}) NOT VALID"
         reason = f"CHECK ({piece.sql})" + "".join(f"; {one}" for one in sorted(piece.caveats))
-        yield Opening("check", check, True, reason, (add,), (validate,))
+        yield Opening("check", check, True, reason, (add,), name)
+
+
+def at_switch(tables: Mapping[str, tuple[Table, TablePlan]], views: Mapping[str, str] | None = None) -> list[Step]:
+    """Everything that is made at the switch, behind the fence and before the target opens, in order: nothing here reads
+    or rewrites rows, so that writers wait for catalogue entries alone. Foreign keys come after what they point to;
+    views, which read everything, come last.
+
+    Args:
+        tables: lower-case source name -> table and its plan as the target has it now.
+        views: name -> CREATE VIEW (schemas/objects.py:wanted_views).
+    """
+    steps: list[Step] = []
+    for table, plan in tables.values():
+        for one in openings(table, plan):
+            if one.statements:
+                present = _constraint(plan, one.constraint) if one.constraint else ""
+                steps.append(Step(table.name, one.kind, one.constraint or one.name, one.statements, present))
+    for table, plan in tables.values():
+        for key in foreign_keys(table, plan, tables):
+            if key.sql:
+                steps.append(Step(table.name, "foreign key", key.name, (key.sql,), _constraint(plan, key.name)))
+    return [*steps, *(Step(name, "view", name, (sql,)) for name, sql in (views or {}).items())]
+
+
+def after_switch(tables: Mapping[str, tuple[Table, TablePlan]]) -> list[Step]:
+    """VALIDATE of what came NOT VALID. It reads every row under a lock that lets writers go on; what old rows break stays
+    NOT VALID and is named, and new rows are held to it all the same."""
+    steps = []
+    for table, plan in tables.values():
+        names = [one.constraint for one in openings(table, plan) if one.constraint]
+        names += [key.name for key in foreign_keys(table, plan, tables) if key.sql]
+        steps += [
+            Step(
+                table.name,
+                "constraint",
+                name,
+                (f"ALTER TABLE {full_name(plan)} VALIDATE CONSTRAINT {quote(name)}",),
+                _constraint(plan, name, "AND convalidated"),
+            )
+            for name in names
+        ]
+    return steps
+
+
+def _constraint(plan: TablePlan, name: str, also: str = "") -> str:
+    return (
+        f"SELECT EXISTS (SELECT 1 FROM pg_constraint WHERE conrelid = to_regclass({text_literal(full_name(plan))}) "
+        f"AND conname = {text_literal(name)} {also})"
+    )

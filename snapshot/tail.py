@@ -6,17 +6,14 @@ from collections.abc import Callable
 
 from adapters.lease import Leases, key_of
 from adapters.postgres import Postgres
-from ops.points import reach
 from ops.units import Done, unheard
 from schemas.bookkeeping import statements as bookkeeping
 from schemas.change import TableState
-from schemas.ddl import full_name, indexes, not_nulls
-from schemas.errors import Failed, Superseded, TailraceError
+from schemas.errors import Superseded, TailraceError
 from schemas.model import Database, Table
-from schemas.names import quote
-from schemas.plan import TablePlan
 from schemas.ports import Clock, Registry, Source, SourceReader
-from snapshot.copy import NO_HURRY, TableCopy, drop_indexes
+from snapshot.copy import TableCopy
+from snapshot.finalise import finalise
 from snapshot.state import CopyState, TableWork
 
 LOOK_MS = 200
@@ -168,54 +165,17 @@ class SnapshotTail:
         return self._database.tables.get(name)
 
     def _finalise(self, work: TableWork, table: Table) -> None:
-        """Indexes and unique constraints, NOT NULL, statistics; then the table counts towards `consistent`. What cannot
-        be built is a reason that stays visible, never a stop of the data."""
-        plan = work.plan
-        assert plan is not None
-        # What an interrupted drop left behind has the name, and holds nothing.
-        drop_indexes(self._target, plan, "NOT indisvalid")
-        reasons = []
-        for one in indexes(table, plan, longest=self._longest(plan), taken=self._others(plan)):
-            if not one.sql:
-                reasons.append(f"{one.name}: {one.reason}")
-                continue
-            reasons += self._attempt(one.sql, one.name)
-            reach("snapshot.mid_finalise")
-        for statement in not_nulls(plan):
-            self._attempt(statement, "not null")
-        with self._target.transaction():
-            self._target.run(NO_HURRY)
-            self._target.run(f"ANALYZE {full_name(plan)}")
+        """Then the table counts towards `consistent`."""
+        assert work.plan is not None
+        reasons = finalise(
+            self._target,
+            table,
+            work.plan,
+            used=lambda: self._reader.database().sequences.get(table.name, 0),
+            say=self._say,
+        )
         self._state.following(work, "; ".join(reasons))
         self._say("snapshot.following", work.table)
-
-    def _others(self, plan: TablePlan) -> list[str]:
-        """Names in the target schema that belong to anything but this table: IF NOT EXISTS would skip an index that
-        another table's index shares its name with, without a word."""
-        found = self._target.rows(
-            "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s "
-            "AND c.oid NOT IN (SELECT indexrelid FROM pg_index WHERE indrelid = to_regclass(%s))",
-            (plan.target_schema, full_name(plan)),
-        )
-        return [row[0] for row in found]
-
-    def _attempt(self, statement: str, name: str) -> list[str]:
-        try:
-            with self._target.transaction():
-                self._target.run(NO_HURRY)
-                self._target.run(statement)
-        except Failed as error:
-            self._say("snapshot.index_failed", f"{name}: {error.message}")
-            return [f"{name}: {error.message}"]
-        return []
-
-    def _longest(self, plan: TablePlan) -> dict[str, int]:
-        text = [column for column in plan.columns if column.pg_type in ("text", "bytea", "jsonb")]
-        if not text:
-            return {}
-        parts = ", ".join(f"max(octet_length({quote(c.target)}::text))" for c in text)
-        answer = self._target.rows(f"SELECT {parts} FROM {full_name(plan)}")[0]
-        return {column.name: int(size or 0) for column, size in zip(text, answer, strict=True)}
 
     def close(self) -> None:
         self._reader.close()
