@@ -147,7 +147,10 @@ class KafkaTransport:
             described = driver.described([name]).get(name)
             if described is None:
                 raise missing_topic(name)
-            configs = driver.configs([name]).get(name, {})
+            configs = driver.configs([name]).get(name)
+            if not configs or "max.message.bytes" not in configs:
+                # Deleted between the two questions.
+                raise missing_topic(name)
             limit = int(configs["max.message.bytes"]) - BATCH_ROOM_BYTES
             compacted = "compact" in configs["cleanup.policy"]
             found = self._settings[name] = TopicSettings(described.partitions, compacted, max_message_bytes=limit)
