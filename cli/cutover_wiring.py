@@ -23,7 +23,7 @@ from cutover.authority import AuthorityRow
 from cutover.drain import Reached
 from cutover.prepare import plans_of
 from cutover.rollback import Rollback, RollbackSettings
-from cutover.source_fence import Group, SourceFence
+from cutover.source_fence import Group, SourceFence, Writable
 from cutover.switch import Switch, SwitchSettings
 from cutover.target_guard import TargetGuard
 from ops.clock import SystemClock
@@ -69,14 +69,15 @@ def fence_of(config: Config) -> SourceFence:
     return SourceFence(groups)
 
 
-def tables_of(config: Config) -> dict[str, list[str]]:
+def tables_of(config: Config) -> dict[str, Writable]:
     """source -> all ordinary tables: what is not replicated is fenced, too."""
-    result = {}
+    result: dict[str, Writable] = {}
     for name in config.source_databases:
         db = open_source(config, name)
         try:
             with db.read_view():
-                result[name] = list(introspect(db).tables)
+                found = introspect(db)
+                result[name] = Writable(found.schema_version, tuple(found.tables))
         finally:
             db.close()
     return result

@@ -49,6 +49,14 @@ class Fence:
 
 
 @dataclass(frozen=True, slots=True)
+class Writable:
+    """Every ordinary table of a source, as it was at this schema version."""
+
+    schema_version: int
+    tables: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Carried:
     """What a source says of the migration: the highest token it saw, and the fence, if it is fenced."""
 
@@ -62,12 +70,12 @@ class SourceFence:
     def __init__(self, groups: Sequence[Group]) -> None:
         self._groups = groups
 
-    def fence(self, token: int, tables: Mapping[str, Sequence[str]]) -> dict[str, Fence]:
+    def fence(self, token: int, tables: Mapping[str, Writable]) -> dict[str, Fence]:
         """Raises Transient(SOURCE_BUSY) when a writer holds a lock too long: nothing is fenced then; Superseded when a
         source carries this token or a later one.
 
         Args:
-            tables: source -> every ordinary table of it.
+            tables: source -> what must be fenced; a table made since is noticed under the lock.
         """
         made: dict[str, Fence] = {}
         with ExitStack() as locks:
@@ -125,11 +133,12 @@ class SourceFence:
             group.db.sync_wal()
 
 
-def _fence(db: SqliteDatabase, schema: str, source: str, token: int, tables: Sequence[str]) -> Fence:
+def _fence(db: SqliteDatabase, schema: str, source: str, token: int, writable: Writable) -> Fence:
     carried = _carried(db, schema)
     if carried.token >= token:
         raise _superseded(source, carried.token, token)
-    if int(_meta(db, schema, "schema_version") or 0) != _schema_version(db, schema):
+    known = {int(_meta(db, schema, "schema_version") or 0), writable.schema_version}
+    if known != {_schema_version(db, schema)}:
         raise Transient(
             Code.FENCE_BUSY,
             "the application changed its schema, and capture has not taken that in yet",
@@ -138,7 +147,7 @@ def _fence(db: SqliteDatabase, schema: str, source: str, token: int, tables: Seq
         )
     version = _schema_version(db, schema)
     _drop(db, schema)
-    for statement in fence_triggers(tables, token, schema=schema):
+    for statement in fence_triggers(writable.tables, token, schema=schema):
         db.run(statement)
     head = db.rows(f"SELECT max(seq) FROM {quote(schema)}.{LOG}")[0][0]
     if head is None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from cutover.authority import AuthorityRow
 from cutover.drain import Reached, drain
-from cutover.source_fence import Fence, SourceFence
+from cutover.source_fence import Fence, SourceFence, Writable
 from cutover.target_guard import TargetGuard
 from ops.points import reach
 from schemas.authority import Authority, Migration
@@ -52,14 +52,14 @@ class Outcome:
 
 
 Look = Callable[[], Mapping[str, Reached | None]]
-Tables = Callable[[], Mapping[str, Sequence[str]]]
+Tables = Callable[[], Mapping[str, Writable]]
 
 
 class Switch:
     """One attempt.
 
     Args:
-        tables: source -> every ordinary table of it, read anew at each call.
+        tables: source -> every table to be fenced, read anew at each call.
         look: how far the forward stream is applied.
         before_open: named steps between drain and open; each may raise, which takes the switch back.
     """
@@ -87,6 +87,7 @@ class Switch:
         self._before_open = before_open
         self._say = say
         self._parts: dict[str, float] = {}
+        self._asked_to_open = False
 
     def run(self, before: Migration, *, practise: bool = False) -> Outcome:
         """Switch, or (`practise`) fence and lift at once, to measure. Raises what stopped it, after taking it back."""
@@ -161,6 +162,7 @@ class Switch:
 
     def _opened(self, token: int, detail: Mapping[str, Any]) -> int:
         deadline_s = self._clock.monotonic_s() + self._settings.open_budget_s
+        self._asked_to_open = True
         while True:
             try:
                 return self._guard.open(self._mine(token), verb="open", detail=detail, window=self._settings.window)
@@ -182,9 +184,17 @@ class Switch:
     def _take_back(self, token: int, begun_s: float, reason: str) -> float:
         """Row first, then the fences; returns the pause in seconds."""
         text = "'" + reason.replace("'", "''") + "'"
-        newer = self._row.move(
-            self._mine(token), Authority.SOURCE, verb="take-back", also={"failed": text}, detail={"reason": reason}
-        )
+        try:
+            newer = self._row.move(
+                self._mine(token), Authority.SOURCE, verb="take-back", also={"failed": text}, detail={"reason": reason}
+            )
+        except (Transient, Unknown):
+            if self._asked_to_open:
+                raise  # it may be open: only the row can say, and the steward reads it
+            # The target is away. Nobody but this attempt could open under its token, and it ends here: the sources need
+            # not wait for the target to come back. The row is taken back by whoever finds its lease ended.
+            newer = token + 1
+            self._say("cutover.lifted_alone", "the target cannot be reached: the sources are open again without it")
         reach("cutover.taken_back")
         self._fence.lift(newer)
         pause_s = self._clock.monotonic_s() - begun_s

@@ -21,7 +21,7 @@ from cutover.authority import AuthorityRow
 from cutover.drain import Reached
 from cutover.prepare import prepare_source, prepare_target, prove
 from cutover.rollback import Rollback, RollbackSettings
-from cutover.source_fence import Group, SourceFence
+from cutover.source_fence import Group, SourceFence, Writable
 from cutover.switch import Switch, SwitchSettings
 from cutover.target_guard import TargetGuard
 from schemas.authority import Authority
@@ -178,8 +178,9 @@ class Rig:
             result[name] = None if one is None else Reached(one.applied, one.consistent)
         return result
 
-    def tables(self) -> dict[str, list[str]]:
-        return {name: list(introspect(side.app).tables) for name, side in self.sides.items()}
+    def tables(self) -> dict[str, Writable]:
+        found = {name: introspect(side.app) for name, side in self.sides.items()}
+        return {name: Writable(one.schema_version, tuple(one.tables)) for name, one in found.items()}
 
     def fence(self) -> SourceFence:
         names = sorted(self.sides)

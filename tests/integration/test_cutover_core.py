@@ -10,7 +10,7 @@ import pytest
 
 from adapters.postgres import Postgres
 from schemas.authority import Authority, Migration
-from schemas.errors import Failed, Superseded, TailraceError, Transient
+from schemas.errors import Code, Failed, Superseded, TailraceError, Transient
 from tests.cutover_rig import Rig
 
 
@@ -270,3 +270,32 @@ def test_a_value_that_sqlite_cannot_hold_is_named(rig: Rig) -> None:
     assert [("r", "SQLite would hold x as something else")] == rig.source_rows(
         "cases", "SELECT tab, reason FROM _tailrace_quarantine"
     )
+
+
+def test_a_target_that_goes_away_in_the_middle_leaves_the_sources_open(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row cannot be moved, and nobody else can open under this token: the application goes on at once."""
+    switch = rig.switch(lease_s=0.0)
+
+    def away(*_: object, **__: object) -> None:
+        raise Transient(Code.TARGET_UNREACHABLE, "away")
+
+    monkeypatch.setattr(switch._row, "set", away)
+    real = switch._row.move
+
+    def move(before: Migration, after: Authority, **named: object) -> int:
+        return real(before, after, **named) if after is Authority.TO_TARGET else away()  # type: ignore[arg-type, return-value]
+
+    monkeypatch.setattr(switch._row, "move", move)
+    with pytest.raises(Transient):
+        switch.run(rig.row.read())
+    assert Authority.TO_TARGET == rig.row.read().authority
+    for side in rig.sides.values():
+        side.app.run("INSERT INTO t VALUES (140, 'open', NULL)")
+    time.sleep(0.01)
+    rig.rollback().recover(rig.row.read())
+    assert Authority.SOURCE == rig.row.read().authority
+    rig.settle()
+    rig.switch().run(rig.row.read())
+    assert rig.source_rows("cases") == rig.target_rows("cases")

@@ -193,6 +193,15 @@ def _lifting(state: State, process: Process, rules: Rules) -> Steps:
         yield f"lifts {at}", following, done
 
 
+def _lift_alone(state: State, process: Process, rules: Rules) -> Steps:
+    """The owner of a switch that cannot reach the row lifts and ends, before it has ever asked to open."""
+    lifted: State | None = state
+    for at in FILES:
+        lifted = _lift(lifted, process.token + 1, at, rules) if lifted else None
+    if lifted is not None:
+        yield "lifts alone", process._replace(pc="done"), lifted
+
+
 def _take_back(state: State, process: Process, rules: Rules) -> Steps:
     """(to_target, n) -> (source, n + 1), then lift."""
     if not rules.row_before_lift:
@@ -238,10 +247,12 @@ def _switch(state: State, process: Process, rules: Rules) -> Steps:
             else:
                 yield "was overtaken", process._replace(pc="done"), state
             yield from _take_back(state, process, rules)
+            yield from _lift_alone(state, process, rules)
         case "drain":
             if state.source == state.target:
                 yield "sees it drained", process._replace(pc="open"), state
             yield from _take_back(state, process, rules)
+            yield from _lift_alone(state, process, rules)
         case "open":
             token_right = state.token == process.token or not rules.open_checks_token
             if state.authority == TO_TARGET and token_right:
