@@ -32,6 +32,7 @@ soak: install
 	bash tests/tools/services.sh
 	$(BIN)/python -m tests.soak --runs 5000
 	TAILRACE_FAULT_ROUNDS=10 $(BIN)/python -m pytest -q -n 2 tests/faults --timeout 7200
+	$(BIN)/python -m pytest -q tests/integration -m soak
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
