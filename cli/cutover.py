@@ -11,7 +11,7 @@ import click
 from adapters.postgres import Postgres
 from capture.postgres_triggers import removed
 from cli.cutover_gates import all_gates
-from cli.cutover_wiring import BackLook, actor, fence_of, rollback_of, switch_of
+from cli.cutover_wiring import BackLook, actor, fence_of, guard_of, rollback_of, switch_of
 from cli.options import as_json, config_of, dry_run, emit
 from cli.wiring import open_source, open_target, telemetry
 from cutover.authority import AuthorityRow
@@ -91,17 +91,21 @@ def cutover_command(
         fence: SourceFence = fence_of(config)
         held.callback(fence.close)
         outcome = switch_of(config, session, row, fence, events.say).run(before, practise=practise)
+        # Writers are back already: this reads every row and holds nobody up.
+        broken = {} if practise else guard_of(config, session, row, events.say)[1].validate()
     parts = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in outcome.parts_s.items())
     verb = "practised: nothing moved" if practise else "writes belong to PostgreSQL"
     lines = [
         f"{verb}; nobody could write for {outcome.pause_s * 1000:.0f} ms ({parts})",
         *([] if practise else [f"tailrace rollback --reason R brings them back within {_days(config)}"]),
+        *(f"not validated: {name}: {why}" for name, why in broken.items()),
     ]
     document = {
         "token": outcome.token,
         "pause_s": outcome.pause_s,
         "parts_s": outcome.parts_s,
         "cutoff": outcome.cutoff,
+        "not_validated": broken,
     }
     emit(document, lines, json_output=json_output)
 

@@ -18,9 +18,10 @@ from capture import meta as metas
 from capture.postgres_source import PostgresSource
 from capture.postgres_tail import PostgresTail, ReverseSettings, Start
 from capture.sqlite_triggers import NOW_MS
-from cli.wiring import Say, capture_settings, open_source, open_target, topic_settings
+from cli.wiring import Say, capture_settings, open_source, open_target, target_schema, topic_settings
 from cutover.authority import AuthorityRow
 from cutover.drain import Reached
+from cutover.objects import Objects, OpenedObjects
 from cutover.prepare import plans_of
 from cutover.rollback import Rollback, RollbackSettings
 from cutover.source_fence import Group, SourceFence, Writable
@@ -34,6 +35,7 @@ from schemas.back import PROGRESS
 from schemas.change import Position
 from schemas.errors import Code, TailraceError
 from schemas.introspect import introspect
+from schemas.objects import parents_of, wanted_views
 from schemas.ports import Registry, Transport
 from sink.progress import read_progress
 from sink.sqlite_target import SqliteTarget
@@ -114,12 +116,35 @@ class BackLook:
             db.close()
 
 
+def objects_of(config: Config, session: Postgres) -> list[Objects]:
+    """What each source's tables get when the target opens."""
+    result = []
+    for name in config.source_databases:
+        db = open_source(config, name)
+        try:
+            with db.read_view():
+                database = metas.as_logged(metas.read(db), introspect(db))
+        finally:
+            db.close()
+        parents = parents_of(database, {plan.table: plan for plan in plans_of(session, name)})
+        preserve = config.identifiers == "preserve"
+        views, _ = wanted_views(database, parents, config.views, schema=target_schema(config, name), preserve=preserve)
+        result.append(Objects(parents, views, database.sequences))
+    return result
+
+
+def guard_of(config: Config, session: Postgres, row: AuthorityRow, say: Say) -> tuple[TargetGuard, OpenedObjects]:
+    objects = OpenedObjects(session, lambda: objects_of(config, session), say)
+    return TargetGuard(session, row, plans_of(session), objects), objects
+
+
 def switch_of(config: Config, session: Postgres, row: AuthorityRow, fence: SourceFence, say: Say) -> Switch:
     clock = SystemClock()
+    guard, objects = guard_of(config, session, row, say)
     return Switch(
         row,
         fence,
-        TargetGuard(session, row, plans_of(session)),
+        guard,
         clock,
         SwitchSettings(
             lease_s=config.cutover.lease_s,
@@ -129,6 +154,8 @@ def switch_of(config: Config, session: Postgres, row: AuthorityRow, fence: Sourc
         ),
         tables=lambda: tables_of(config),
         look=lambda: look_forward(session, config),
+        # Behind the fence and the drain: no key is given any more on the other side.
+        before_open=[("sequences", lambda _: objects.set_sequences())],
         say=say,
     )
 
@@ -140,7 +167,7 @@ def rollback_of(
         session,
         row,
         fence,
-        TargetGuard(session, row, plans_of(session)),
+        guard_of(config, session, row, say)[0],
         SystemClock(),
         RollbackSettings(lease_s=config.cutover.lease_s),
         look_back=look_back,

@@ -16,6 +16,7 @@ from typing import Any
 from adapters.postgres import Postgres
 from capture.postgres_triggers import firing, resting
 from cutover.authority import AuthorityRow
+from cutover.objects import OpenedObjects
 from schemas.authority import Authority, Migration
 from schemas.ddl import full_name
 from schemas.plan import TablePlan
@@ -27,7 +28,10 @@ LOCK_TIMEOUT_MS = 800
 class TargetGuard:
     """The guards and log triggers of all replicated tables of a migration."""
 
-    def __init__(self, target: Postgres, row: AuthorityRow, plans: Sequence[TablePlan]) -> None:
+    def __init__(
+        self, target: Postgres, row: AuthorityRow, plans: Sequence[TablePlan], objects: OpenedObjects | None = None
+    ) -> None:
+        self._objects = objects
         self._target = target
         self._row = row
         self._plans = sorted(plans, key=full_name)
@@ -60,6 +64,9 @@ class TargetGuard:
                 self._target.run(f"ALTER TABLE {full_name(plan)} {guards}")
                 for statement in firing(plan):
                     self._target.run(statement)
+            failed = self._objects.make() if self._objects is not None else {}
+            if failed:
+                self._row.note(token, Authority.TARGET, Authority.TARGET, verb="objects", detail=failed)
         return token
 
     def close(
@@ -87,3 +94,5 @@ class TargetGuard:
             for plan in self._plans:
                 for statement in resting(plan):
                     self._target.run(statement)
+            if self._objects is not None:
+                self._objects.unmake()

@@ -94,6 +94,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     types: str = "profile"
     exclude_tables: list[str] = []
     include_tables: list[str] = []
+    views: list[str] | str = []
+    """Views to make on the target when it opens: names, or "all"."""
     target_schemas: dict[str, str] = {}
     backup_folder: str = "tailrace-backups"
     log_folder: str = "."
@@ -191,6 +193,8 @@ def parse(document: dict[str, Any], *, folder: Path, name: str) -> Config:
             raise ConfigError(
                 Code.CONFIG_INVALID, f"{name}: {key} = {value!r}", hint=f"one of: {', '.join(sorted(allowed))}"
             )
+    if isinstance(config.views, str) and config.views != "all":
+        raise ConfigError(Code.CONFIG_INVALID, f"{name}: views = {config.views!r}", hint='a list of names, or "all"')
     if not config.source_databases:
         raise ConfigError(Code.CONFIG_INVALID, f"{name}: [source_databases] is empty", hint='add: name = "file.db"')
     _refuse_shared(config, name)
@@ -281,6 +285,8 @@ identifiers = "fold"
 # session_timeout_s = 10
 # Tables that stay behind, by name.
 exclude_tables = []
+# Views that the target gets when it opens, where their SQL has a counterpart: names, or "all".
+# views = "all"
 
 [source_databases]
 # name = file. Each goes to the PostgreSQL schema of its name.

@@ -22,6 +22,8 @@ from schemas.plan import ColumnPlan, TablePlan
 from schemas.sqltext import tokens
 from schemas.translate import Columns, condition, translate
 
+CREATE_VIEW = "CREATE OR REPLACE VIEW "
+
 
 @dataclass(frozen=True, slots=True)
 class Opening:
@@ -184,6 +186,32 @@ def after_switch(tables: Mapping[str, tuple[Table, TablePlan]]) -> list[Step]:
             )
             for name in names
         ]
+    return steps
+
+
+def at_return(tables: Mapping[str, tuple[Table, TablePlan]], views: Mapping[str, str] | None = None) -> list[Step]:
+    """Takes away what would stand in the way of the stream once it writes here again, in the other order."""
+    steps = [
+        # The statement that makes it names it: CREATE OR REPLACE VIEW schema.name AS ..
+        Step(name, "view", name, (f"DROP VIEW IF EXISTS {sql.removeprefix(CREATE_VIEW).partition(' AS SELECT ')[0]}",))
+        for name, sql in reversed(list((views or {}).items()))
+    ]
+    for table, plan in tables.values():
+        names = [key.name for key in foreign_keys(table, plan, tables) if key.sql]
+        found = openings(table, plan)
+        names += [one.constraint for one in found if one.constraint]
+        steps += [
+            Step(
+                table.name,
+                "constraint",
+                name,
+                (f"ALTER TABLE {full_name(plan)} DROP CONSTRAINT IF EXISTS {quote(name)}",),
+            )
+            for name in names
+        ]
+        if any(one.kind == "generated column" and one.translated for one in found):
+            drop = f"DROP TRIGGER IF EXISTS tailrace_generated ON {full_name(plan)}"
+            steps.append(Step(table.name, "generated column", table.name, (drop,)))
     return steps
 
 

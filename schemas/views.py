@@ -15,7 +15,7 @@ from schemas.ddl import full_name
 from schemas.grammar import Node, Untranslatable, children, statement, strings_in_double_quotes, unquoted
 from schemas.model import SchemaObject, Table
 from schemas.names import fold, quote, short
-from schemas.opening import columns_of
+from schemas.opening import CREATE_VIEW, columns_of
 from schemas.pieces import Kind, Piece, of_column, truth
 from schemas.plan import TablePlan
 from schemas.translate import Translation
@@ -50,7 +50,7 @@ def view_sql(view: SchemaObject, parents: Parents, *, schema: str, preserve: boo
     names = [unquoted(one["column"]) for one in children(node, "column_names")]
     body = translator.select(select, names)
     name = f"{quote(schema)}.{quote(short(fold(view.name, preserve=preserve)))}"
-    return ViewSql(f"CREATE OR REPLACE VIEW {name} AS {body}", tuple(sorted(translator.caveats)))
+    return ViewSql(f"{CREATE_VIEW}{name} AS {body}", tuple(sorted(translator.caveats)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from capture.sqlite_triggers import NOW_MS
 from capture.tail import CaptureSettings, CaptureTail
 from cutover.authority import AuthorityRow
 from cutover.drain import Reached
+from cutover.objects import Objects, OpenedObjects
 from cutover.prepare import prepare_source, prepare_target, prove
 from cutover.rollback import Rollback, RollbackSettings
 from cutover.source_fence import Group, SourceFence, Writable
@@ -29,6 +30,7 @@ from schemas.bookkeeping import statements
 from schemas.change import Position
 from schemas.errors import TailraceError
 from schemas.introspect import introspect
+from schemas.objects import parents_of, wanted_views
 from schemas.plan import TablePlan, plan_from_json
 from sink.postgres_target import PostgresTarget
 from sink.progress import read_progress
@@ -193,7 +195,19 @@ class Rig:
 
     def guard(self, target: Postgres | None = None) -> TargetGuard:
         session = target or self.target
-        return TargetGuard(session, AuthorityRow(session, actor="test"), self.plans())
+        return TargetGuard(session, AuthorityRow(session, actor="test"), self.plans(), self.objects(session))
+
+    def objects(self, session: Postgres) -> OpenedObjects:
+        return OpenedObjects(session, self._look_at_objects, lambda action, text: self.said.append(f"{action}: {text}"))
+
+    def _look_at_objects(self) -> list[Objects]:
+        found = []
+        for name, side in self.sides.items():
+            database = introspect(side.app)
+            parents = parents_of(database, {plan.table: plan for plan in self.plans() if plan.source == name})
+            views, _ = wanted_views(database, parents, "all", schema=name)
+            found.append(Objects(parents, views, database.sequences))
+        return found
 
     def install_back(self) -> None:
         prepare_target(self.target)
@@ -205,11 +219,12 @@ class Rig:
         return Switch(
             row,
             self.fence(),
-            TargetGuard(session, row, self.plans()),
+            TargetGuard(session, row, self.plans(), self.objects(session)),
             self.clock,
             SwitchSettings(**settings),  # type: ignore[arg-type]
             tables=self.tables,
             look=self.look,
+            before_open=[("sequences", lambda _: self.objects(session).set_sequences())],
         )
 
     def rollback(self, actor: str = "test") -> Rollback:
@@ -219,7 +234,7 @@ class Rig:
             session,
             row,
             self.fence(),
-            TargetGuard(session, row, self.plans()),
+            TargetGuard(session, row, self.plans(), self.objects(session)),
             self.clock,
             RollbackSettings(),
             look_back=self.look_back,
