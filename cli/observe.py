@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import click
 
 from cli.look import Looker
 from cli.options import SECONDS, as_json, chosen_sources, config_of, emit
-from cli.render import lag_line, status_lines
-from cli.stream_lag import StreamLag
+from cli.render import lag_line, number, status_lines
+from cli.stream_lag import StreamLag, whole
 from cli.trace import trace_row
 from schemas.errors import Code, Refusal
 
@@ -35,7 +36,9 @@ def status_command(ctx: click.Context, json_output: bool) -> None:
 @click.command("lag")
 @as_json
 @click.option("--watch", is_flag=True, help="Print a line a second until interrupted.")
-@click.option("--wait", is_flag=True, help="Return once the lag is at or below --below for --for.")
+@click.option(
+    "--wait", is_flag=True, help="Return once the target is consistent and the lag at or below --below, for --for."
+)
 @click.option("--below", type=int, default=0, show_default=True, help="Changes.")
 @click.option(
     "--for", "for_s", type=SECONDS, default="0s", show_default=True, help="How long it must stay so, e.g. 60s."
@@ -48,7 +51,7 @@ def lag_command(
     """How far the target is behind, in changes and in seconds; unknown is never zero."""
     config = config_of(ctx)
     looker = Looker(config, chosen_sources(config, ()))
-    stream = StreamLag(config) if json_output else None
+    stream = StreamLag(config) if json_output or config.transport.kind == "kafka" else None
     started = time.monotonic()
     below_since: float | None = None
     said_s = 0.0
@@ -58,20 +61,22 @@ def lag_command(
             now = time.monotonic()
             if not wait or now - said_s >= WAITING_S:
                 said_s = now
-                _print(document, stream)
+                _print(document, stream, json_output=json_output)
             if not watch and not wait:
                 return
             lags = [one["lag_changes"] for one in document["sources"].values()]
-            good = all(lag is not None and lag <= below for lag in lags)
+            # While a table is copied nothing may be left to apply and most rows still be missing.
+            consistent = all(one["consistent"] for one in document["sources"].values())
+            good = consistent and all(lag is not None and lag <= below for lag in lags)
             below_since = (below_since or now) if good else None
             if wait and below_since is not None and now - below_since >= for_s:
                 if said_s != now:
-                    _print(document, stream)
+                    _print(document, stream, json_output=json_output)
                 return
             if wait and timeout_s is not None and now - started > timeout_s:
                 raise Refusal(
                     Code.LAG_UNKNOWN if None in lags else Code.USAGE,
-                    f"the lag did not stay at or below {below} changes for {for_s:g} s",
+                    f"the target did not stay consistent and at most {below} changes behind for {for_s:g} s",
                     hint="tailrace status",
                 )
             time.sleep(1.0 if watch else 0.2)
@@ -81,17 +86,18 @@ def lag_command(
             stream.close()
 
 
-def _print(document: dict[str, object], stream: StreamLag | None) -> None:
-    """With `stream`: a JSON document, and what the stream's own tools would say beside the rest."""
+def _print(document: dict[str, Any], stream: StreamLag | None, *, json_output: bool) -> None:
+    """With `stream`: what the tools of the stream say of the sink, too."""
     sources = document["sources"]
-    assert isinstance(sources, dict)
-    if stream is not None:
+    topics = {name: stream.look(name) if stream is not None else None for name in sources}
+    if json_output:
         keys = ("lag_changes", "lag_seconds", "head_seq", "applied_seq", "consistent")
         found = {name: {key: one[key] for key in keys} for name, one in sources.items()}
-        click.echo(json.dumps({name: {**one, "stream_lag_records": stream.look(name)} for name, one in found.items()}))
-    else:
-        for name, one in sources.items():
-            click.echo(lag_line(name, one))
+        click.echo(json.dumps({name: {**one, "stream_lag_records": topics[name]} for name, one in found.items()}))
+        return
+    for name, one in sources.items():
+        waiting = f", {number(whole(topics[name]))} records wait in the stream" if stream is not None else ""
+        click.echo(lag_line(name, one) + waiting)
 
 
 @click.command("trace", context_settings={"ignore_unknown_options": True})  # a key may be -5

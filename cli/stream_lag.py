@@ -77,3 +77,10 @@ def _lag(topic: str, ends: Mapping[str, Mapping[int, int]], progress: Progress) 
         return None
     applied = {where.partition: at for where, at in progress.offsets.items() if where.topic == topic}
     return sum(max(0, end - applied.get(part, 0)) for part, end in ends[topic].items())
+
+
+def whole(lags: Lags | None) -> int | None:
+    """Of all topics; None where one of them is unknown."""
+    if lags is None or None in lags.values():
+        return None
+    return sum(lag for lag in lags.values() if lag is not None)

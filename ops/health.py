@@ -100,8 +100,10 @@ def look(folder: Path, processes: Sequence[str], *, max_age_s: float | None) -> 
         age_s = (now_ms - int(one.get("at_ms", 0))) / 1000
         result.append({**one, "age_seconds": age_s, "healthy": not reasons, "reasons": reasons})
     missing = [name for name in processes if name not in {one.get("process") for one in chosen}]
-    for name in missing or ([] if chosen else ["no daemon"]):
+    for name in missing:
         result.append({"process": name, "healthy": False, "age_seconds": None, "reasons": ["does not run here"]})
+    if not result:
+        result.append({"process": "daemons", "healthy": False, "age_seconds": None, "reasons": ["none runs here"]})
     return result
 
 

@@ -1,7 +1,8 @@
 """Where a test's server comes from: an address in the environment, else Docker, else this machine's embedded one.
 
 `TAILRACE_TEST_KAFKA=host:port`, `TAILRACE_TEST_POSTGRES=URL of a superuser` and `TAILRACE_TEST_VALKEY=URL` name servers
-that run already; `TAILRACE_TEST_DOCKER=0` leaves Docker out. `choose` is pure, what it chooses is started below it.
+that run already and are there for tests alone: tests delete every topic of that broker, so give it to one worker at a time
+(`pytest -n 0`). `TAILRACE_TEST_DOCKER=0` leaves Docker out. `choose` is pure, what it chooses is started below it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def test_the_tools_of_the_broker_show_the_same_lag(tmp_path: Path, database_url:
         assert {topic: records[topic] for topic in shown} == shown
         assert {topic: lag for topic, lag in records.items() if lag} == {t: lag for t, lag in shown.items() if lag}
         assert sum(shown.values()) > 100
+        said = re.findall(r", ([\d,]+) records wait in the stream$", pipeline.run("lag").stdout, re.MULTILINE)
+        assert sum(shown.values()) == sum(int(one.replace(",", "")) for one in said)
         assert min(changes.values()) > 0
 
         pipeline.start("capture", "sink")

@@ -65,7 +65,7 @@ def test_a_file_from_open_to_close(tmp_path: Path) -> None:
     assert (True, os.getpid(), "idle") == (one["healthy"], one["pid"], one["steppers"]["cases"]["state"])
     assert [["does not run here"]] == [one["reasons"] for one in look(tmp_path, ["capture"], max_age_s=None)]
     file.close()
-    assert [["does not run here"]] == [one["reasons"] for one in look(tmp_path, [], max_age_s=None)]
+    assert [["none runs here"]] == [one["reasons"] for one in look(tmp_path, [], max_age_s=None)]
 
 
 def test_a_killed_daemon_is_ill_until_the_next_one_starts(tmp_path: Path) -> None:
