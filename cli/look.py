@@ -10,10 +10,13 @@ from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
 from capture.sqlite_triggers import LOG, META
+from cli.migration import with_migration
 from cli.status import SourceFigures, SourceStatus, TargetFigures, source_status, whole_status
 from cli.wiring import open_target
+from cutover.authority import AuthorityRow
 from ops.clock import SystemClock
 from ops.config import Config
+from schemas.authority import Migration
 from schemas.errors import TailraceError
 from schemas.introspect import introspect
 from schemas.model import KeyKind
@@ -33,7 +36,16 @@ class Looker:
 
     def look(self) -> dict[str, Any]:
         statuses = [self._one(name) for name in self._names]
-        return whole_status(statuses, max_lag_changes=self._config.limits.max_lag_changes)
+        document = whole_status(statuses, max_lag_changes=self._config.limits.max_lag_changes)
+        return with_migration(document, self._migration())
+
+    def _migration(self) -> Migration | None:
+        try:
+            if self._target is None:
+                return None
+            return AuthorityRow(self._target, actor="status").read()
+        except TailraceError:
+            return None
 
     def _one(self, name: str) -> SourceStatus:
         # The target first: its applied seq is then never newer than the head it is compared with.

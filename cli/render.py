@@ -14,6 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cli.migration import migration_line
+
 _STATE_STYLE = {"following": "green", "caught-up": "cyan", "copied": "cyan", "copying": "yellow", "requested": "yellow"}
 MAX_TABLES_SHOWN = 18
 
@@ -48,9 +50,9 @@ def lag_line(name: str, source: Mapping[str, Any]) -> str:
     )
 
 
-def status_lines(document: Mapping[str, Any]) -> list[str]:
+def status_lines(document: dict[str, Any]) -> list[str]:
     """`status` without a terminal."""
-    lines = []
+    lines = [migration_line(document)]
     for name, source in document["sources"].items():
         lines.append(lag_line(name, source))
         lines.append(

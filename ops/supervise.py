@@ -10,14 +10,17 @@ import os
 import select
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import IO
 
 PARENT_FD = "TAILRACE_PARENT_FD"
 RESTART_MIN_S = 0.2
 RESTART_MAX_S = 10.0
 STOP_S = 10.0
+LAST_WORDS_BYTES = 4096
 
 
 @dataclass(slots=True)
@@ -29,6 +32,8 @@ class Child:
     due_s: float = 0.0
     ended: int | None = None
     """Exit code of a child that is not started again."""
+    last_words: IO[bytes] | None = None
+    """What it writes to stderr: a child that dies before its log is open has no other place to say why."""
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -45,11 +50,14 @@ class Supervisor:
             self._start(child)
 
     def _start(self, child: Child) -> None:
+        if child.last_words is not None:
+            child.last_words.close()
+        child.last_words = tempfile.TemporaryFile()  # noqa: SIM115 - read when the child has ended
         child.process = subprocess.Popen(
             list(child.argv),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=child.last_words,
             env={**os.environ, **child.environment, PARENT_FD: str(self._read_end)},
             pass_fds=(self._read_end,),
         )
@@ -68,7 +76,7 @@ class Supervisor:
                     continue
                 child.restarts += 1
                 child.due_s = now_s + min(RESTART_MAX_S, RESTART_MIN_S * 2 ** min(child.restarts - 1, 8))
-                lines.append(f"{child.name} ended with {code}; it is started again")
+                lines.append(f"{child.name} ended with {code}{_why(child)}; it is started again")
             if child.process is None and child.ended is None and child.due_s <= now_s:
                 self._start(child)
         return lines
@@ -90,8 +98,20 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for child in self.children:
+            if child.last_words is not None:
+                child.last_words.close()
         for descriptor in (self._read_end, self._write_end):
             os.close(descriptor)
+
+
+def _why(child: Child) -> str:
+    """The last line that it wrote."""
+    if child.last_words is None:
+        return ""
+    child.last_words.seek(max(0, os.fstat(child.last_words.fileno()).st_size - LAST_WORDS_BYTES))
+    said = [line.strip() for line in child.last_words.read().decode(errors="replace").splitlines() if line.strip()]
+    return f" ({said[-1][:200]})" if said else ""
 
 
 def supervised() -> bool:
