@@ -1,29 +1,47 @@
-"""Do: read the sources and derive the plan, as a document, as lines and as SQL; by the same code that `up` uses."""
+"""Do: read the sources and derive the plan, as a document and as SQL; by the same code that `up` uses."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from capture.sqlite_triggers import log_statements, trigger_statements
 from cli.wiring import open_source, target_schema
 from ops.config import Config
+from schemas.advice import seen
 from schemas.bookkeeping import statements as bookkeeping
-from schemas.ddl import create_table, grants, indexes
+from schemas.ddl import create_table, grants, indexes, not_nulls
+from schemas.errors import Code, Failed
 from schemas.introspect import introspect
 from schemas.model import Database, KeyKind, Table
-from schemas.names import target_names
-from schemas.objects import verdicts
+from schemas.names import quote, target_names
+from schemas.objects import ObjectVerdict, Verdict, When, parents_of, verdicts, wanted_views
+from schemas.opening import after_switch, at_switch
 from schemas.plan import TablePlan, build_table_plan
+from schemas.ports import Sqlite
 from schemas.profile import profile_table
+from schemas.sequences import generated_key, identity
 
 COPY_ROWS_A_SECOND = 50_000
 """Rows of middling width on a small machine (bench/copy.py); `check --speed` measures the two sides."""
 
 
-def plans_of(config: Config, source: str) -> tuple[Database, dict[str, TablePlan], dict[str, int]]:
-    """(database, plan by table, rows by table), in one view of the source."""
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """One source as one view of it shows. `rows`, `sizes` (bytes on disk, None: not known), `longest` (column -> bytes of
+    its longest value): by table."""
+
+    database: Database
+    plans: dict[str, TablePlan]
+    rows: dict[str, int]
+    sizes: dict[str, int] | None
+    longest: dict[str, dict[str, int]]
+
+
+def plan_of(config: Config, source: str) -> SourcePlan:
+    """Everything derived from one source, in one view of it."""
     db = open_source(config, source)
     preserve = config.identifiers == "preserve"
     try:
@@ -31,11 +49,12 @@ def plans_of(config: Config, source: str) -> tuple[Database, dict[str, TablePlan
             database = introspect(db)
             tables = [table for table in database.tables.values() if replicable(config, table)]
             names = target_names([table.name for table in tables], preserve=preserve, what="table")
-            plans, rows = {}, {}
+            made = SourcePlan(database, {}, {}, _sizes(db, database), {})
             for table in tables:
                 profile = profile_table(db, table)
-                rows[table.name] = profile.rows
-                plans[table.name] = build_table_plan(
+                made.rows[table.name] = profile.rows
+                made.longest[table.name] = {name: one.max_bytes for name, one in profile.columns.items()}
+                made.plans[table.name] = build_table_plan(
                     table,
                     profile,
                     source=source,
@@ -47,7 +66,21 @@ def plans_of(config: Config, source: str) -> tuple[Database, dict[str, TablePlan
                 )
     finally:
         db.close()
-    return database, plans, rows
+    return made
+
+
+def _sizes(db: Sqlite, database: Database) -> dict[str, int] | None:
+    """Bytes of each table with its indexes; None where this SQLite was built without dbstat."""
+    try:
+        pages = {name: int(size) for name, size in db.rows("SELECT name, sum(pgsize) FROM dbstat GROUP BY name")}
+    except Failed as error:
+        if error.code is not Code.SOURCE_IO:
+            raise
+        return None
+    return {
+        name: pages.get(name, 0) + sum(pages.get(index.name, 0) for index in table.indexes)
+        for name, table in database.tables.items()
+    }
 
 
 def replicable(config: Config, table: Table) -> bool:
@@ -56,89 +89,111 @@ def replicable(config: Config, table: Table) -> bool:
 
 def plan_document(config: Config, sources: Sequence[str]) -> dict[str, Any]:
     """`plan --json`."""
-    result: dict[str, Any] = {}
-    for source in sources:
-        database, plans, rows = plans_of(config, source)
-        tables = [
-            {
-                "table": name,
-                "target": f"{plan.target_schema}.{plan.target_table}",
-                "topic": plan.topic,
-                "rows": rows[name],
-                "key": list(plan.key),
-                "key_reason": database.tables[name].key.reason,
-                "columns": [
-                    {"column": c.name, "declared": c.declared, "type": c.pg_type, "codec": c.codec, "why": c.why}
-                    for c in plan.columns
-                ],
-            }
-            for name, plan in plans.items()
-        ]
-        result[source] = {
-            "tables": tables,
-            "objects": _objects(config, database, plans),
-            "bytes": config.source_path(source).stat().st_size,
-            "estimate_s": max(1, round(sum(rows.values()) / COPY_ROWS_A_SECOND)),
+    return {"sources": {source: _document(config, source) for source in sources}}
+
+
+def _document(config: Config, source: str) -> dict[str, Any]:
+    one = plan_of(config, source)
+    objects = _objects(config, one)
+    tables = [
+        {
+            "table": name,
+            "target": f"{plan.target_schema}.{plan.target_table}",
+            "topic": plan.topic,
+            "rows": one.rows[name],
+            "bytes": None if one.sizes is None else one.sizes[name],
+            "key": list(plan.key),
+            "key_reason": one.database.tables[name].key.reason,
+            "columns": [
+                {"column": c.name, "declared": c.declared, "type": c.pg_type, "codec": c.codec, "why": c.why}
+                for c in plan.columns
+            ],
+            "seen": [{"column": column, "text": text} for column, text in seen(one.database.tables[name], plan)],
         }
-    return {"sources": result}
-
-
-def _objects(config: Config, database: Database, plans: dict[str, TablePlan]) -> list[dict[str, str]]:
-    # What the operator leaves out is asked of nobody, also where it could not be moved.
-    left_out = {name: table for name, table in database.tables.items() if not config.wants(name)}
-    named = replace(database, tables={n: t if n not in left_out else _bare(t) for n, t in database.tables.items()})
-    return [
-        {"table": one.table, "name": one.name, "kind": one.kind, "verdict": one.verdict.value, "reason": one.reason}
-        for one in verdicts(named, plans)
+        for name, plan in one.plans.items()
     ]
+    return {
+        "tables": tables,
+        "objects": [
+            {
+                "table": o.table,
+                "name": o.name,
+                "kind": o.kind,
+                "verdict": o.verdict.value,
+                "reason": o.reason,
+                "when": o.when.value,
+            }
+            for o in objects
+        ],
+        "stages": [
+            {"when": when.value, "objects": [f"{o.kind} {o.name} of {o.table}" for o in objects if o.when is when]}
+            for when in When
+            if when is not When.NEVER
+        ],
+        "choices": _choices(config, one, objects),
+        "bytes": config.source_path(source).stat().st_size,
+        "estimate_s": max(1, round(sum(one.rows.values()) / COPY_ROWS_A_SECOND)),
+    }
+
+
+def _objects(config: Config, one: SourcePlan) -> list[ObjectVerdict]:
+    # What the operator leaves out is asked of nobody, also where it could not be moved.
+    tables = one.database.tables
+    left_out = {name for name in tables if not config.wants(name)}
+    named = replace(one.database, tables={n: t if n not in left_out else _bare(t) for n, t in tables.items()})
+    return verdicts(named, one.plans, views=config.views, longest=one.longest)
+
+
+def _choices(config: Config, one: SourcePlan, objects: Sequence[ObjectVerdict]) -> list[str]:
+    """Settings that would give another plan."""
+    found = []
+    codecs = {column.codec.partition(":")[0] for plan in one.plans.values() for column in plan.columns}
+    if config.types != "storage" and codecs & {"boolean", "date", "timestamp", "json", "numeric"}:
+        found.append(
+            'types = "storage" keeps 0 and 1, dates and JSON as numbers and text, as the application reads them now'
+        )
+    if any(o.kind == "view" and o.reason.startswith("not asked for") for o in objects):
+        found.append('views = "all" makes the views that have a counterpart when the target opens')
+    refused = [o.table for o in objects if o.verdict is Verdict.REFUSED]
+    if refused:
+        found.append(f"exclude_tables = {json.dumps(refused)} leaves behind what cannot be moved")
+    if config.identifiers != "preserve" and any(p.table != p.target_table for p in one.plans.values()):
+        found.append('identifiers = "preserve" keeps the case of names, which must then be quoted everywhere')
+    return found
 
 
 def _bare(table: Table) -> Table:
     return replace(table, key=replace(table.key, kind=KeyKind.DECLARED))
 
 
-def plan_lines(document: dict[str, Any]) -> list[str]:
-    lines = []
-    for source, part in document["sources"].items():
-        lines.append(
-            f"source {source}: {len(part['tables'])} tables, {sum(t['rows'] for t in part['tables']):,} rows, "
-            f"{part['bytes']:,} bytes; the copy takes some {part['estimate_s']} s at {COPY_ROWS_A_SECOND:,} rows a second"
-        )
-        for table in part["tables"]:
-            lines.append(
-                f"  {table['table']} -> {table['target']}: {table['rows']:,} rows, key ({', '.join(table['key'])}), "
-                f"{table['key_reason']}"
-            )
-            lines += [
-                f"    {c['column']} {c['declared'] or '(no type)'} -> {c['type']}: {c['why']}" for c in table["columns"]
-            ]
-        verdicts: dict[str, int] = {}
-        for one in part["objects"]:
-            verdicts[one["verdict"]] = verdicts.get(one["verdict"], 0) + 1
-        lines.append(f"  objects: {', '.join(f'{count} {verdict}' for verdict, count in sorted(verdicts.items()))}")
-        lines += [
-            f"    {one['verdict']}: {one['kind']} {one['name']} on {one['table']}"
-            + (f" ({one['reason']})" if one["reason"] else "")
-            for one in part["objects"]
-            if one["verdict"] != "carried"
-        ]
-    return lines
-
-
 def plan_sql(config: Config, sources: Sequence[str]) -> list[str]:
+    """What is run on both sides, in order; it runs as it is printed."""
     texts = [*bookkeeping()]
     for source in sources:
-        database, plans, _ = plans_of(config, source)
-        texts.append(f'CREATE SCHEMA IF NOT EXISTS "{target_schema(config, source)}"')
-        for plan in plans.values():
+        one = plan_of(config, source)
+        parents = parents_of(one.database, one.plans)
+        schema = target_schema(config, source)
+        texts.append(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
+        for plan in one.plans.values():
             texts += create_table(plan, sink_role="tailrace_sink")
-        for name, plan in plans.items():
-            texts += [one.sql for one in indexes(database.tables[name], plan) if one.sql]
-        width = max([len(plan.key) for plan in plans.values()], default=1)
+        for table, plan in parents.values():
+            texts += [made.sql for made in indexes(table, plan, longest=one.longest[table.name]) if made.sql]
+            texts += not_nulls(plan)
+            column = generated_key(table, plan)
+            texts += [identity(plan, column)] if column is not None else []
+        preserve = config.identifiers == "preserve"
+        views, _ = wanted_views(one.database, parents, config.views, schema=schema, preserve=preserve)
+        steps = at_switch(parents, views)
+        if steps:
+            texts.append("-- at the switch\n" + ";\n".join(sql for step in steps for sql in step.statements))
+        later = after_switch(parents)
+        if later:
+            texts.append("-- after the switch\n" + ";\n".join(sql for step in later for sql in step.statements))
+        width = max([len(plan.key) for plan in one.plans.values()], default=1)
         texts.append(f"-- in {config.source_path(source).name}, the SQLite side")
         texts += log_statements(width)
-        for number, name in enumerate(plans, 1):
-            texts += trigger_statements(database.tables[name], number)
+        for number, name in enumerate(one.plans, 1):
+            texts += trigger_statements(one.database.tables[name], number)
     return texts
 
 

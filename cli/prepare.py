@@ -8,7 +8,9 @@ import click
 
 from cli.checks import run_checks
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
-from cli.planning import grants_sql, plan_document, plan_lines, plan_sql
+from cli.plan_html import plan_page
+from cli.plan_text import plan_lines
+from cli.planning import grants_sql, plan_document, plan_sql
 from cli.speed import measured
 from ops.config import sample
 from schemas.errors import Code, ConfigError, Failed, Refusal
@@ -90,9 +92,10 @@ def check_command(ctx: click.Context, json_output: bool, deep: bool, speed: bool
 @click.command("plan")
 @as_json
 @click.option("--sql", "show_sql", is_flag=True, help="Print the DDL of the target and the triggers of the source.")
+@click.option("--html", type=click.Path(path_type=Path), default=None, help="Write one self-contained page.")
 @click.option("--grants", "show_grants", is_flag=True, help="Print SQL for the roles, none a superuser.")
 @click.pass_context
-def plan_command(ctx: click.Context, json_output: bool, show_sql: bool, show_grants: bool) -> None:
+def plan_command(ctx: click.Context, json_output: bool, show_sql: bool, html: Path | None, show_grants: bool) -> None:
     """The dry run: tables, types and why, objects carried, translated or reported."""
     config = config_of(ctx)
     if show_grants:
@@ -105,4 +108,6 @@ def plan_command(ctx: click.Context, json_output: bool, show_sql: bool, show_gra
         emit(texts, [f"{text};" for text in texts], json_output=json_output)
         return
     document = plan_document(config, names)
+    if html is not None:
+        html.write_text(plan_page(document), encoding="utf-8")
     emit(document, plan_lines(document), json_output=json_output)

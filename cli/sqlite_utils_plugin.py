@@ -26,7 +26,8 @@ def register_commands(cli: click.Group) -> None:
     @click.argument("database", type=click.Path(exists=True, dir_okay=False, path_type=Path))
     def plan(database: Path) -> None:
         """Tables, types and why; objects carried, translated or reported."""
-        from cli.planning import plan_document, plan_lines
+        from cli.plan_text import plan_lines
+        from cli.planning import plan_document
 
         config = _config(database)
         for line in plan_lines(plan_document(config, list(config.source_databases))):

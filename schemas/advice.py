@@ -24,12 +24,11 @@ def of_virtual(one: SchemaObject) -> str:
     if module.startswith("FTS"):
         columns = _arguments(parts[using or 0 :])
         content = _content(parts)
-        table = (
-            quote(content.lower()) if content else f"{name} (its rows live only inside it: copy them to a table first)"
-        )
+        table = quote(content.lower()) if content else name
+        first = "" if content else "its rows live only inside it, so copy them to an ordinary table; "
         text = " || ' ' || ".join(f"coalesce({quote(column.lower())}, '')" for column in columns) or "body"
         return (
-            f"a {module.lower()} index is not copied; on the target: ALTER TABLE {table} ADD COLUMN search tsvector GENERATED "
+            f"a full-text index is not copied; {first}on the target: ALTER TABLE {table} ADD COLUMN search tsvector GENERATED "
             f"ALWAYS AS (to_tsvector('simple', {text})) STORED; CREATE INDEX ON {table} USING gin (search); MATCH becomes @@"
         )
     if module.startswith(("RTREE", "GEOPOLY")):
