@@ -12,7 +12,7 @@ from capture.sqlite_triggers import META
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
 from cli.wiring import capture_lock, open_source, open_target, open_transport
 from ops.config import Config
-from schemas.errors import Code, Refusal
+from schemas.errors import Code, Refusal, Transient
 from schemas.names import notice_topic, watermark_topic
 from sink.progress import adopt, prepared, read_progress
 
@@ -150,11 +150,12 @@ def _accept(config: Config, source: str) -> None:
 @click.command("uninstall")
 @click.argument("sources", nargs=-1)
 @click.option("--yes", "confirmed", is_flag=True, help="Yes, the sources are no longer captured.")
+@click.option("--keep-wal", is_flag=True, help="Leave a file that `up` switched to WAL in that mode.")
 @as_json
 @dry_run
 @click.pass_context
 def uninstall_command(
-    ctx: click.Context, sources: tuple[str, ...], confirmed: bool, json_output: bool, dry_run: bool
+    ctx: click.Context, sources: tuple[str, ...], confirmed: bool, keep_wal: bool, json_output: bool, dry_run: bool
 ) -> None:
     """Take the triggers and the change log out of the sources, and say what stays on the target."""
     config = config_of(ctx)
@@ -167,21 +168,41 @@ def uninstall_command(
         lock.take(source=name)
         db = open_source(config, name)
         try:
-            if not dry_run:
-                journal = _journal_mode_before(db)
+            present = metas.exists(db)
+            if present and not dry_run:
+                # First, since what the file used before is remembered in what uninstall takes away.
+                if not keep_wal:
+                    _restore_journal_mode(db, name)
                 uninstall(db)
-                if journal is not None and journal != "wal":
-                    db.run(f"PRAGMA journal_mode={journal}")
         finally:
             db.close()
             lock.release(remove=not dry_run)
         verb = "would be removed" if dry_run else "removed"
-        lines.append(f"{name}: triggers, change log and meta table {verb}; the file is as it was")
-        document[name] = verb
+        document[name] = verb if present else "not installed"
+        told = f"triggers, change log and meta table {verb}; the file is as it was"
+        lines.append(f"{name}: {told if present else 'nothing of ours is in this file'}")
     schemas = ", ".join(config.target_schema(name) for name in chosen)
     lines.append(f"left on the target: schemas {schemas} with their tables and guards, and schema tailrace")
     lines.append(f"left here: the stream {config.transport.path}, backups in {config.backup_folder}/, logs")
     emit(document, lines, json_output=json_output)
+
+
+def _restore_journal_mode(db: SqliteDatabase, source: str) -> None:
+    """Back to what the file used before `up` switched it to WAL. SQLite leaves WAL only while nobody else has the file open."""
+    journal = _journal_mode_before(db)
+    if journal is None or journal == "wal":
+        return
+    try:
+        now = str(db.rows(f"PRAGMA journal_mode={journal}")[0][0])
+    except Transient:
+        now = "wal"
+    if now != journal:
+        raise Refusal(
+            Code.SOURCE_BUSY,
+            f"the file was in mode {journal} before, and stays in WAL while another connection has it open; nothing was removed",
+            source=source,
+            hint="close the application's connections for a moment, or add --keep-wal",
+        )
 
 
 def _journal_mode_before(db: SqliteDatabase) -> str | None:

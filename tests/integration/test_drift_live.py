@@ -133,3 +133,21 @@ def test_uninstall_leaves_the_source_as_it_was(pipeline: Pipeline, tmp_path: Pat
     for path in paths:
         with closing(sqlite3.connect(path)) as connection:
             assert ("ok",) == connection.execute("PRAGMA integrity_check").fetchone()
+
+
+def test_uninstall_beside_an_open_connection_removes_nothing(pipeline: Pipeline, tmp_path: Path) -> None:
+    """The mode the file had before was forgotten, and the file stayed in WAL for ever."""
+    path = pipeline.folder / "cases.db"
+    with closing(sqlite3.connect(path)) as app:
+        app.execute("PRAGMA journal_mode=DELETE")
+    pipeline.install()
+    with closing(sqlite3.connect(path)) as app:
+        app.execute("SELECT count(*) FROM cases").fetchone()
+        refused = pipeline.run("uninstall", "cases", "--yes")
+        assert 3 == refused.returncode
+        assert "nothing was removed" in refused.stderr
+        assert app.execute("SELECT count(*) FROM sqlite_master WHERE name = '_tailrace_meta'").fetchone() == (1,)
+    assert 0 == pipeline.run("uninstall", "cases", "--yes").returncode
+    with closing(sqlite3.connect(path)) as app:
+        assert ("delete",) == app.execute("PRAGMA journal_mode").fetchone()
+    assert "nothing of ours" in pipeline.run("uninstall", "cases", "--yes").stdout
