@@ -127,7 +127,7 @@ class PostgresSource:
 
     def prune(self, acknowledged: Position, *, batch_rows: int) -> int:
         """Take out entries that every later snapshot sees as older than the acknowledged one. Returns how many."""
-        return self._target.run(prune_sql(), (acknowledged.token, batch_rows))
+        return self._target.run(prune_sql(), (self._name, acknowledged.token, batch_rows))
 
 
 def _restored(codec: RowCodec, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Key, Row, str]]:

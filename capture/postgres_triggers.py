@@ -157,8 +157,12 @@ snapshots with one xmin and different states have different ones (Case *xmin tie
 
 
 def prune_sql() -> str:
-    """Parameters: the acknowledged snapshot's text, a limit."""
+    """Parameters: the source, its acknowledged snapshot's text, a limit.
+
+    One log serves all sources, and each is captured at its own pace: what one has acknowledged, another may not have seen
+    (test_pruning_for_one_source_leaves_the_entries_of_another).
+    """
     return (
-        f"DELETE FROM {LOG} WHERE id IN (SELECT id FROM {LOG} WHERE xid < txid_snapshot_xmin(%s::txid_snapshot) "
-        "ORDER BY id LIMIT %s)"
+        f"DELETE FROM {LOG} WHERE id IN (SELECT id FROM {LOG} WHERE source = %s "
+        "AND xid < txid_snapshot_xmin(%s::txid_snapshot) ORDER BY id LIMIT %s)"
     )
