@@ -176,6 +176,9 @@ class KafkaTransport:
                 _refuse_beyond(TopicPartition(message.topic, part), topic)
                 placed.append((message, part))
             offsets = driver.send(placed)
+            if any(offset < 0 for offset in offsets):
+                # A late answer to a batch that was sent twice says only that it is there.
+                raise Transient(Code.STREAM_BUSY, "the broker did not say where a batch lies", hint="it is sent again")
         return [(part, offset) for (_, part), offset in zip(placed, offsets, strict=True)]
 
     # -- reading -------------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 Invariant: an id is never reused and needs no allocation: the append decides it. Two writers that register the same
 schema at once get two ids that both mean it.
 Trap: a stream that was written with another registry has ids of that one
-(test_another_registry_behind_the_same_stream_is_refused).
+(test_another_registry_behind_the_same_stream_is_refused). A topic that was made again counts anew, and old ids would name
+other schemas: all that is known here is of one topic, looked at again after every read and write
+(test_ids_of_a_topic_that_was_made_again_are_refused).
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class TopicRegistry:
         if create:
             # Never compacted: a schema must be readable as long as any record that names it.
             transport.create_topics({topic: TopicSettings(partitions=1, compacted=False)})
+            self._is_there()
 
     def register(self, subject: str, schema: str) -> int:
         self._refresh()
@@ -41,6 +44,7 @@ class TopicRegistry:
             return known
         value = json.dumps({"subject": subject, "schema": schema}, ensure_ascii=False).encode()
         placed = self._transport.send([Message(self._topic, subject.encode(), value, partition=0)])
+        self._is_there()
         self._refresh()
         return self._ids.get((subject, schema), placed[0][1] + 1)
 
@@ -70,6 +74,8 @@ class TopicRegistry:
             return
         while True:
             fetched = self._transport.fetch({self._where: (self._next, None)})
+            if fetched.messages:
+                self._is_there()
             for message in fetched.messages:
                 document = json.loads(message.value or b"{}")
                 if "registry" in document:
@@ -85,14 +91,23 @@ class TopicRegistry:
             if not fetched.messages:
                 return
 
+    def identity(self) -> dict[str, str]:
+        return {self._topic: self._topic_id} if self._topic_id else {}
+
     def _is_there(self) -> bool:
-        """Raises Refusal(STREAM_REWOUND) when the topic is another one than before: its ids would be given twice."""
+        """Was everything read and written up to now in the topic that this registry began with? Raises
+        Refusal(STREAM_REWOUND) when not."""
         found = self._transport.topic_ids([self._topic]).get(self._topic, "")
-        if found != self._topic_id and self._topic_id:
+        if self._topic_id and not found:
+            raise Failed(Code.TOPIC_MISSING, f"topic {self._topic} does not exist any more", hint="who deleted it?")
+        if self._topic_id and found != self._topic_id:
             raise Refusal(
                 Code.STREAM_REWOUND,
-                f"topic {self._topic} was deleted or made again: its schema ids would be given a second time",
-                hint="restore it, or begin a new stream with another transport.prefix",
+                f"topic {self._topic} was deleted and made again: schema ids in the records mean other schemas now",
+                hint="tailrace reset SOURCE for every source, then start the daemons again",
             )
-        self._topic_id = found
+        if found and not self._topic_id:
+            self._topic_id = found
+            # Retention may have taken the first: a schema that is asked for and lost is told by its id.
+            self._next = self._transport.begins([self._topic])[self._topic][0]
         return bool(found)

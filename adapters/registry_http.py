@@ -68,6 +68,10 @@ class HttpRegistry:
         self._open: set[str] = set()
         self._known = False
 
+    def identity(self) -> dict[str, str]:
+        """Its ids are told by the witness, not by a topic."""
+        return {}
+
     def register(self, subject: str, schema: str) -> int:
         self._know()
         found = self._ids.get((subject, schema))

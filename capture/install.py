@@ -162,6 +162,17 @@ def _next_meta(before: Meta, database: Database, tables: dict[str, Table], drift
     )
 
 
+def request_resync_of_all(db: Sqlite, *, void: str) -> dict[str, int]:
+    """Make a copy of every table owed, and give up in the same transaction what the watermark of this stamp says was
+    acknowledged. Returns table -> new generation."""
+    with db.write():
+        meta = metas.read(db)
+        raised = {n: replace(one, generation=one.generation + 1) for n, one in meta.tables.items()}
+        metas.write(db, replace(meta, tables=raised, plan_generation=meta.plan_generation + 1, void=void))
+        _mark(db)
+        return {one.name: one.generation for one in raised.values()}
+
+
 def request_resync(db: Sqlite, table: str) -> int:
     """Raise the generation of one table, so that capture owes the stream a COPY notice. Returns the new generation."""
     with db.write():

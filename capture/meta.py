@@ -49,6 +49,9 @@ class Meta:
     last_number: int = 0
     """Highest table number ever given: none is given twice, since the log may still hold entries of the former."""
 
+    void: str = ""
+    """Stamp of the watermark whose ends and topics were given up by a reset: see `stamp_of`."""
+
     def number_of(self, table: str) -> int | None:
         return next((number for number, one in self.tables.items() if one.name == table), None)
 
@@ -113,6 +116,7 @@ def read(db: Sqlite) -> Meta:
         tables=tables,
         gone=json.loads(values["gone"]),
         last_number=int(values.get("last_number", 0)),
+        void=values.get("void_watermark", ""),
     )
 
 
@@ -127,6 +131,7 @@ def write(db: Sqlite, meta: Meta) -> None:
         "tables": json.dumps({str(number): asdict(one) for number, one in meta.tables.items()}),
         "gone": json.dumps(dict(meta.gone)),
         "last_number": str(max([meta.last_number, *meta.tables])),
+        "void_watermark": meta.void,
     }
     for key, value in values.items():
         db.run(f"INSERT OR REPLACE INTO {META}(key, value) VALUES (?, ?)", (key, value))

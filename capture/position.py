@@ -2,6 +2,9 @@
 
 Invariant: start = max(seq of all remaining watermarks, pruned_to); whatever the stream is known to hold beyond that is
 read and sent again, which labels and floors make harmless.
+What the last watermark says was acknowledged must still be there: the same topics, and ends no lower
+(test_a_stream_that_lost_what_was_acknowledged_is_refused). The operator's reset gives that watermark up by its stamp, in the
+transaction that makes a copy of every table owed; the next watermark has another stamp and is held to again.
 Cases: an older copy of the file was restored (the head lies behind the position); an older copy was restored and written
 past the position (another entry at the known seq); a hand deleted log rows (a gap after the position).
 """
@@ -13,8 +16,9 @@ from dataclasses import dataclass
 
 from capture.cut import digest
 from capture.meta import Meta
+from capture.publish import rewound
 from capture.sqlite_source import SqliteView
-from schemas.change import Notice, Position, Watermark
+from schemas.change import Ends, Notice, Position, Watermark
 from schemas.errors import Code, Refusal
 from schemas.ports import Transport
 from schemas.streaming import read_tail
@@ -33,26 +37,27 @@ class Known:
 
     last: Watermark | None
     announced: Mapping[str, int]
-    shapes: Mapping[str, frozenset[int]]
-    """table -> value schema ids that a COPY or SHAPE notice carried."""
     """table -> highest generation of a COPY notice."""
+    shapes: Mapping[str, frozenset[int]]
+    """table -> value schema ids that a COPY or SHAPE notice of that generation carried."""
     gone: frozenset[str]
     highest: int
     """Highest label among the newest records, under a watermark or not."""
 
 
 def known_of(transport: Transport, *, watermarks: str, notices: str) -> Known:
-    """Read back from the stream; both topics exist."""
-    last: Watermark | None = None
-    for stored in read_tail(transport, watermarks, last=WATERMARKS_READ):
-        one = watermark_of(stored)
-        if last is None or one.seq >= last.seq:
-            last = one
+    """Read back from the stream."""
+    last = last_watermark(transport, watermarks)
+    base = watermarks.rpartition(".")[0] + "."
+    present = transport.topics(base)
     announced: dict[str, int] = {}
     shapes: dict[str, frozenset[int]] = {}
     gone: set[str] = set()
-    for stored in read_tail(transport, notices):
+    for stored in read_tail(transport, notices) if notices in transport.topics(notices) else ():
         notice: Notice = notice_of(stored)
+        if notice.kind == "copy" and notice.generation > announced.get(notice.table, 0):
+            # Ids of former generations may be of another registry, and mean other schemas.
+            shapes[notice.table] = frozenset()
         if notice.kind in ("copy", "shape"):
             shapes[notice.table] = shapes.get(notice.table, frozenset()) | {notice.value_schema_id}
         if notice.kind == "copy":
@@ -60,9 +65,19 @@ def known_of(transport: Transport, *, watermarks: str, notices: str) -> Known:
             gone.discard(notice.table)
         elif notice.kind == "gone":
             gone.add(notice.table)
-    base = watermarks.rpartition(".")[0] + "."
-    records = {name: count for name, count in transport.topics(base).items() if name not in (watermarks, notices)}
+    records = {name: count for name, count in present.items() if name not in (watermarks, notices)}
     return Known(last, announced, shapes, frozenset(gone), _highest_label(transport, records))
+
+
+def last_watermark(transport: Transport, topic: str) -> Watermark | None:
+    """None where there is none, or no topic."""
+    last: Watermark | None = None
+    if topic in transport.topics(topic):
+        for stored in read_tail(transport, topic, last=WATERMARKS_READ):
+            one = watermark_of(stored)
+            if last is None or one.seq >= last.seq:
+                last = one
+    return last
 
 
 def _highest_label(transport: Transport, topics: Mapping[str, int]) -> int:
@@ -120,6 +135,30 @@ def start_position(view: SqliteView, meta: Meta, known: Known, *, source: str) -
             hint=f"changes are lost; {accept}",
         )
     return Position(position)
+
+
+def stamp_of(watermark: Watermark | None) -> str:
+    """Tells one watermark from every other of its source."""
+    return f"{watermark.seq} at {watermark.captured_at_ms}" if watermark else ""
+
+
+def refuse_lost_stream(
+    last: Watermark | None, meta: Meta, topics: Mapping[str, str], ends: Ends, *, source: str
+) -> None:
+    """Raises Refusal(STREAM_REWOUND) when a topic is not the one the last watermark speaks of, or ends below it.
+
+    Without a watermark there is nothing to hold the topics against: the sink compares them with what it read.
+    """
+    if last is None or stamp_of(last) == meta.void:
+        return
+    for topic, known in last.topics.items():
+        if topics.get(topic, known) != known:
+            raise rewound(f"topic {topic} was deleted and made again", source)
+    for topic, parts in last.ends.items():
+        for part, end in parts.items():
+            found = ends.get(topic, {}).get(part, end)
+            if found < end:
+                raise rewound(f"topic {topic} ends at {found}, {end} were acknowledged", source)
 
 
 def _refuse_lost(head: int, position: int, highest: int, *, source: str, accept: str) -> None:

@@ -15,11 +15,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from ops.points import reach
 from schemas.avro import frame, key_schema, subject_of_key, subject_of_value, value_schema
 from schemas.change import Message, Notice, NoticeKind, Record
-from schemas.errors import Misfit
+from schemas.errors import Code, Failed, Misfit, Refusal
 from schemas.plan import TablePlan, widened
 from schemas.ports import Registry, TopicSettings, Transport
 from schemas.rows import RowCodec
 from schemas.wire import notice_message, record_headers
+
+LOOK_MS = 1000
+
+
+def rewound(what: str, source: str) -> Refusal:
+    """Records that were acknowledged are gone from the stream, and the sink may not have read them."""
+    return Refusal(
+        Code.STREAM_REWOUND,
+        f"{what}: it was deleted, or the broker lost what it had acknowledged",
+        source=source,
+        hint=f"tailrace reset {source} --yes {source} (copies all tables again), then start the daemons again",
+    )
 
 
 class Publisher:
@@ -47,8 +59,11 @@ class Publisher:
         self._settings = settings
         self._max_row_bytes = max_row_bytes
         self._source = source
+        self._look_due_ms = 0
         self._tables: dict[str, _Published] = {}
         self.ends: dict[str, dict[int, int]] = {}
+        self.topics: dict[str, str] = dict(registry.identity())
+        """topic -> id: where everything is sent to, and what the schema ids in it belong to."""
         transport.create_topics({notices: TopicSettings()})
         self._know([notices])
 
@@ -85,13 +100,37 @@ class Publisher:
         reach("capture.after_send")
         for message, (part, offset) in zip(messages, placed, strict=True):
             ends = self.ends[message.topic]
-            if offset >= ends.get(part, 0):
-                ends[part] = offset + 1
+            if offset < ends.get(part, 0):
+                raise rewound(f"topic {message.topic} ended at {offset}, it held {ends[part]} before", self._source)
+            ends[part] = offset + 1
         return sum(len(message.key or b"") + len(message.value or b"") for message in messages)
 
+    def look(self, now_ms: int) -> None:
+        """Now and then: is what was acknowledged still there? Raises Refusal(STREAM_REWOUND), Failed(TOPIC_MISSING)."""
+        if now_ms < self._look_due_ms:
+            return
+        self._look_due_ms = now_ms + LOOK_MS
+        found = self._transport.topic_ids(self.topics)
+        for topic, known in self.topics.items():
+            if topic not in found:
+                raise Failed(
+                    Code.TOPIC_MISSING,
+                    f"topic {topic} does not exist any more",
+                    source=self._source,
+                    hint="capture starts again and makes it; who deleted it?",
+                )
+            if found[topic] != known:
+                raise rewound(f"topic {topic} was deleted and made again", self._source)
+        for topic, ends in self._transport.ends(self.ends).items():
+            for part, end in ends.items():
+                if end < self.ends[topic].get(part, 0):
+                    raise rewound(f"topic {topic} ends at {end}, it held {self.ends[topic][part]} before", self._source)
+
     def _know(self, topics: Sequence[str]) -> None:
+        """Ids before ends: what was listed of a topic that is made again in between then carries an id that is gone."""
         unknown = [topic for topic in topics if topic not in self.ends]
         if unknown:
+            self.topics.update(self._transport.topic_ids(unknown))
             self.ends.update(self._transport.ends(unknown))
 
     def _register(self, plan: TablePlan) -> _Published:

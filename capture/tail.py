@@ -26,7 +26,7 @@ from capture.install import Rebuilt, rebuild
 from capture.limits import LogLimits
 from capture.meta import Meta, keys_agree
 from capture.owed import owed_notices
-from capture.position import known_of, start_position
+from capture.position import known_of, refuse_lost_stream, start_position
 from capture.prune import next_prune_ms, prune
 from capture.publish import Publisher
 from capture.sqlite_source import SqliteSource
@@ -106,6 +106,8 @@ class CaptureTail:
                 self._start()
             return True
         self._watch.look()
+        with self._or_start_again():  # which makes a topic that is missing, and then looks at its id
+            self._publisher.look(self._clock.now_ms())
         if not self._behind and not self._owed and not self._source.changed():
             return self._idle()
         # `changed` tells of a commit once. Should anything below fail, the next step must look again by itself and not
@@ -178,6 +180,7 @@ class CaptureTail:
             self._adopt(adopted)
         else:
             self._use(meta, database.tables)
+        refuse_lost_stream(known.last, meta, self._publisher.topics, self._publisher.ends, source=self._source.name)
         self._behind = True
         self._started = True
 
@@ -309,6 +312,7 @@ class CaptureTail:
             identity=self._meta.identity,
             fingerprint=self._meta.fingerprint,
             digest=mark,
+            topics=dict(self._publisher.topics),
             oldest_ts_ms=self._oldest_ts_ms,
             path=self._host_path,
             heartbeat=heartbeat,

@@ -9,6 +9,7 @@ from capture import meta as metas
 from capture.install import accept_history, request_resync, uninstall
 from capture.position import known_of
 from capture.sqlite_triggers import META
+from cli.anew import start_over
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
 from cli.wiring import capture_lock, open_source, open_target, open_transport
 from ops.config import Config
@@ -101,9 +102,12 @@ def reset_command(
         if accept:
             names = [one.name for one in meta.tables.values()]
             _accept(config, source)
-        else:
+            start_over(config, source, db)
+        elif tables:
             for name in names:
                 request_resync(db, name)
+        else:
+            start_over(config, source, db)
     finally:
         db.close()
     emit({"resync": names}, [f"{name} is copied again" for name in names], json_output=json_output)
@@ -124,13 +128,12 @@ def _accept(config: Config, source: str) -> None:
         before = read_progress(target, source) if prepared(target) else None
         prefix = config.transport.prefix
         watermarks, notices = watermark_topic(prefix, source), notice_topic(prefix, source)
-        known, identity = 0, metas.read(db).identity
+        identity = metas.read(db).identity
         generations: dict[str, int] = {}
-        if watermarks in transport.topics(watermarks):
-            stream = known_of(transport, watermarks=watermarks, notices=notices)
-            known = max(stream.last.seq if stream.last else 0, stream.highest)
-            identity = stream.last.identity if stream.last else identity
-            generations.update(stream.announced)
+        stream = known_of(transport, watermarks=watermarks, notices=notices)
+        known = max(stream.last.seq if stream.last else 0, stream.highest)
+        identity = stream.last.identity if stream.last else identity
+        generations.update(stream.announced)
         if before is not None:
             known = max(known, before.applied, before.highest, before.applying_to or 0)
             for name, one in before.tables.items():

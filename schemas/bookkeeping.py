@@ -14,7 +14,8 @@ _TABLES = (
     """CREATE TABLE IF NOT EXISTS tailrace.progress(
         source text PRIMARY KEY, owner text NOT NULL, applied bigint NOT NULL, applying_to bigint,
         consistent boolean NOT NULL, identity text NOT NULL, offsets jsonb NOT NULL, captured_at_ms bigint NOT NULL,
-        applied_at_ms bigint NOT NULL, highest bigint NOT NULL, phase text NOT NULL, format int NOT NULL)""",
+        applied_at_ms bigint NOT NULL, highest bigint NOT NULL, phase text NOT NULL, format int NOT NULL,
+        topics jsonb NOT NULL DEFAULT '{}')""",
     """CREATE TABLE IF NOT EXISTS tailrace.tables(
         source text NOT NULL, "table" text NOT NULL, state text NOT NULL, generation bigint NOT NULL,
         floor bigint NOT NULL, last_head bigint NOT NULL, value_schema_id bigint NOT NULL, key_schema_id bigint NOT NULL,
@@ -34,6 +35,9 @@ _TABLES = (
         PRIMARY KEY (source, "table"))""",
 )
 
+ADDED = ("ALTER TABLE tailrace.progress ADD COLUMN IF NOT EXISTS topics jsonb NOT NULL DEFAULT '{}'",)
+"""What earlier versions made without; each is harmless to a reader that does not know it."""
+
 GUARD = """CREATE OR REPLACE FUNCTION tailrace.guard() RETURNS trigger LANGUAGE plpgsql AS $guard$
 BEGIN
     IF session_user::text <> TG_ARGV[0] THEN
@@ -47,4 +51,4 @@ END $guard$"""
 
 def statements() -> list[str]:
     """Idempotent; needs CREATE on the database only the first time."""
-    return [f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}", *_TABLES, *AUTHORITY, GUARD]
+    return [f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}", *_TABLES, *ADDED, *AUTHORITY, GUARD]

@@ -110,6 +110,9 @@ class Watermark:
     digest: str
     oldest_ts_ms: int | None = None
     token: str = ""
+    topics: Mapping[str, str] = field(default_factory=dict)
+    """topic -> id, of every topic in `ends` and of the one that gives schema ids, as they were before the first of these
+    records was sent: whoever reads the topics and then finds the same ids has read the very ones that were written."""
     path: str = ""
     """Real path, inode and host of the database file: a copied database that carries our triggers is told by it."""
     heartbeat: bool = False
@@ -164,6 +167,7 @@ class Collapsed:
 class TableState(StrEnum):
     """Life of a table in the target. Each transition has exactly one owner (in brackets).
 
+    AWAITED    [reset]                   held, and worth nothing of the stream, until a COPY notice of a newer generation
     REQUESTED  [sink, on a COPY notice]  held: the sink leaves its partitions where they stand
     COPYING    [snapshot, begin]         floor h, generation and first chunk fixed; still held
     COPIED     [snapshot, last chunk or merge]  the sink may read its partitions again, above the floor
@@ -172,6 +176,7 @@ class TableState(StrEnum):
     GONE       [sink, on a GONE notice]  dropped at the source; the target's table is kept and said so
     """
 
+    AWAITED = "awaited"
     REQUESTED = "requested"
     COPYING = "copying"
     COPIED = "copied"
@@ -181,7 +186,7 @@ class TableState(StrEnum):
 
     @property
     def held(self) -> bool:
-        return self in (TableState.REQUESTED, TableState.COPYING)
+        return self in (TableState.AWAITED, TableState.REQUESTED, TableState.COPYING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +229,8 @@ class Progress:
     phase: str = "source"
     open: bool = True
     """May cuts be applied in this phase?"""
+    topics: Mapping[str, str] = field(default_factory=dict)
+    """topic -> id, of the topics that `offsets` belong to; empty where an older version wrote the row."""
 
     def floor_of(self, table: str) -> int:
         one = self.tables[table]

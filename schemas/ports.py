@@ -224,6 +224,10 @@ class Registry(Protocol):
         """The newest schema of a subject; None for a subject that is not there."""
         ...
 
+    def identity(self) -> Mapping[str, str]:
+        """topic -> id of the topic that every id given so far belongs to; empty where no topic gives them."""
+        ...
+
 
 REGISTRY_CALLS = ("register", "schema", "latest")
 
@@ -296,6 +300,10 @@ class Target(Protocol):
 
     def decode_key(self, schema_id: int, payload: bytes) -> Key:
         """SQLite values of one key."""
+        ...
+
+    def schemas(self) -> Mapping[str, str]:
+        """`Registry.identity` of what it reads schemas from."""
         ...
 
 

@@ -12,18 +12,24 @@ from schemas.errors import Code, Failed, Refusal
 STREAM_FORMAT = 1
 
 
+TOPICS = "topics"
+"""Header with the topic ids of a watermark: a reader that knows nothing of them is as well off as before."""
+
+
 def watermark_message(topic: str, watermark: Watermark) -> Message:
     """Compacted under one key per source, so that the last one always stays."""
     document = asdict(watermark)
+    headers = ((TOPICS, _json(document.pop("topics"))),)
     document["ends"] = {name: {str(part): end for part, end in ends.items()} for name, ends in watermark.ends.items()}
-    return Message(topic, watermark.source.encode(), _json(document), partition=0)
+    return Message(topic, watermark.source.encode(), _json(document), headers, partition=0)
 
 
 def watermark_of(stored: Stored) -> Watermark:
     """Raises Refusal(FORMAT_NEWER), Failed(STREAM_UNREADABLE)."""
     document = _document(stored)
     document["ends"] = {name: {int(part): end for part, end in ends.items()} for name, ends in document["ends"].items()}
-    return Watermark(**document)
+    topics: dict[str, str] = next((json.loads(value) for name, value in stored.headers if name == TOPICS), {})
+    return Watermark(**document, topics=topics)
 
 
 def notice_message(topic: str, notice: Notice) -> Message:

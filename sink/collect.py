@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from schemas.change import Ends, Progress, TopicPartition, Watermark
-from schemas.errors import Code, Refusal
+from schemas.errors import Code, Failed, Refusal
 
 
 def candidates(watermarks: Sequence[Watermark], progress: Progress) -> list[Watermark]:
@@ -66,6 +66,34 @@ def refuse_foreign(watermark: Watermark, progress: Progress) -> None:
         )
 
 
+def reset_hint(source: str) -> str:
+    return f"tailrace reset {source} --yes {source} (copies all tables again)"
+
+
+def missing(topic: str, *, source: str) -> Failed:
+    """No refusal: capture makes it again, and then its id says that it is another one."""
+    return Failed(
+        Code.TOPIC_MISSING,
+        f"topic {topic} does not exist any more",
+        source=source,
+        hint="start the capture of this source; who deleted it?",
+    )
+
+
+def refuse_made_again(ids: Mapping[str, str], progress: Progress) -> None:
+    """A topic that was deleted and made again: what was read from it says nothing of what it holds now, however long it
+    has become. One that is not there at this moment is not judged: whoever needs it says that it is missing."""
+    for topic, known in progress.topics.items():
+        if ids.get(topic, known) != known:
+            raise Refusal(
+                Code.STREAM_REWOUND,
+                f"topic {topic} was deleted and made again since it was read: what it held is gone",
+                source=progress.source,
+                position=progress.applied,
+                hint=reset_hint(progress.source),
+            )
+
+
 def refuse_rewound(ends: Ends, progress: Progress) -> None:
     """A topic that ends below what was read from it was deleted and made again, or lost its tail."""
     for where, offset in progress.offsets.items():
@@ -76,5 +104,5 @@ def refuse_rewound(ends: Ends, progress: Progress) -> None:
                 f"topic {where.topic} ends at {end}, {offset} were already read from it: it was deleted or lost its end",
                 source=progress.source,
                 position=offset,
-                hint=f"tailrace reset {progress.source} (copies all tables again)",
+                hint=reset_hint(progress.source),
             )

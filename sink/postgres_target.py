@@ -9,6 +9,7 @@ once, however often its records are read.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,16 +21,15 @@ from schemas.errors import Code, Failed, Misfit, Superseded
 from schemas.plan import TablePlan
 from schemas.ports import Registry
 from schemas.rows import RowCodec
-from sink.progress import claim, offsets_text, prepared, read_progress
+from sink.progress import claim, offsets_text, prepared, read_progress, upgrade
 from sink.quarantine import Quarantine
 from sink.shapes import TableShapes
 from sink.statements import COPY_FROM_ROWS, arrays, delete_sql, temp_sql, upsert_sql
 
 _CLAIM = (
-    "UPDATE tailrace.progress SET applied = %s, offsets = %s, captured_at_ms = %s, applied_at_ms = %s, highest = "
-    "greatest(highest, %s), identity = %s, applying_to = CASE WHEN applying_to > %s THEN applying_to END "
-    "WHERE source = %s AND owner = %s AND applied = %s "
-    "AND phase IN ('source', 'to_target')"
+    "UPDATE tailrace.progress SET applied = %s, offsets = %s, topics = topics || %s::jsonb, captured_at_ms = %s, "
+    "applied_at_ms = %s, highest = greatest(highest, %s), identity = %s, applying_to = CASE WHEN applying_to > %s THEN "
+    "applying_to END WHERE source = %s AND owner = %s AND applied = %s AND phase IN ('source', 'to_target')"
 )
 
 
@@ -73,6 +73,7 @@ class PostgresTarget:
     def claim(self, owner: str) -> Progress:
         """The lease is a lock of the session: a pooler would hand it to somebody else."""
         self._target.refuse_pooler()
+        upgrade(self._target)
         return claim(self._target, self._source, owner)
 
     def close(self) -> None:
@@ -81,6 +82,9 @@ class PostgresTarget:
 
     def progress(self) -> Progress | None:
         return read_progress(self._target, self._source)
+
+    def schemas(self) -> Mapping[str, str]:
+        return self._registry.identity()
 
     def decode_key(self, schema_id: int, payload: bytes) -> tuple[Any, ...]:
         """SQLite values of one key."""
@@ -103,7 +107,8 @@ class PostgresTarget:
                 _CLAIM,
                 (
                     watermark.seq,
-                    offsets_text(dict(offsets)),
+                    offsets_text(offsets),
+                    json.dumps(dict(watermark.topics)),
                     watermark.captured_at_ms,
                     now_ms,
                     watermark.seq,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from adapters.lease import key_of
 from adapters.postgres import Postgres
+from schemas.bookkeeping import ADDED
 from schemas.change import Progress, TableProgress, TableState, TopicPartition
 from schemas.errors import Code, Refusal
 
 _PROGRESS = (
     "SELECT source, owner, applied, applying_to, consistent, identity, offsets, captured_at_ms, applied_at_ms, highest, "
-    "phase, format FROM tailrace.progress WHERE source = %s"
+    "phase, to_jsonb(p) -> 'topics' FROM tailrace.progress p WHERE source = %s"
 )
 _TABLES = (
     'SELECT t."table", t.state, t.generation, t.floor, t.last_head, t.value_schema_id, t.key_schema_id, t.reason, '
@@ -30,6 +32,16 @@ def lock_key(source: str) -> int:
 
 def prepared(target: Postgres) -> bool:
     return bool(target.rows("SELECT to_regclass('tailrace.progress') IS NOT NULL")[0][0])
+
+
+def upgrade(target: Postgres) -> None:
+    """Columns that the version which made the tables did not have."""
+    known = target.rows(
+        "SELECT 1 FROM pg_attribute WHERE attrelid = 'tailrace.progress'::regclass AND attname = 'topics'"
+    )
+    if not known:
+        for statement in ADDED:
+            target.run(statement)
 
 
 def read_progress(target: Postgres, source: str) -> Progress | None:
@@ -56,6 +68,7 @@ def read_progress(target: Postgres, source: str) -> Progress | None:
         highest=row[9],
         phase=row[10],
         open=row[10] in OPEN_PHASES,
+        topics=json.loads(row[11] or "{}"),
     )
 
 
@@ -90,6 +103,36 @@ def adopt(target: Postgres, source: str, identity: str) -> None:
     )
 
 
+def forget_stream(
+    target: Postgres,
+    source: str,
+    generations: Mapping[str, int],
+    offsets: Mapping[TopicPartition, int],
+    topics: Mapping[str, str],
+    *,
+    owner: str,
+) -> None:
+    """The stream begins anew at these offsets of these topics: every table waits for its copy of this generation, one that
+    the source no longer has is gone. Does nothing where the target knows nothing of the source."""
+    upgrade(target)
+    with target.transaction():
+        target.run(
+            "UPDATE tailrace.progress SET owner = %s, offsets = %s, topics = %s, consistent = false WHERE source = %s",
+            (owner, offsets_text(offsets), json.dumps(dict(topics)), source),
+        )
+        target.run(
+            "UPDATE tailrace.tables SET state = 'gone', reason = 'dropped at the source; the target keeps its table' "
+            'WHERE source = %s AND NOT "table" = ANY(%s)',
+            (source, list(generations)),
+        )
+        for table, generation in generations.items():
+            target.run(
+                "UPDATE tailrace.tables SET state = 'awaited', reason = 'reset: waits for its copy' WHERE source = %s "
+                "AND \"table\" = %s AND generation < %s AND state <> 'gone'",
+                (source, table, generation),
+            )
+
+
 def offsets_from(text: str) -> dict[TopicPartition, int]:
     return {
         TopicPartition(topic, int(part)): offset
@@ -98,7 +141,7 @@ def offsets_from(text: str) -> dict[TopicPartition, int]:
     }
 
 
-def offsets_text(offsets: dict[TopicPartition, int]) -> str:
+def offsets_text(offsets: Mapping[TopicPartition, int]) -> str:
     nested: dict[str, dict[str, int]] = {}
     for where, offset in offsets.items():
         nested.setdefault(where.topic, {})[str(where.partition)] = offset

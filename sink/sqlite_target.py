@@ -189,6 +189,9 @@ class SqliteTarget:
     def is_unique(self, table: str) -> bool:
         return any(index.unique and index.origin != "pk" for index in self._tables[table].indexes)
 
+    def schemas(self) -> Mapping[str, str]:
+        return self._registry.identity()
+
     def decode_key(self, schema_id: int, payload: bytes) -> Key:
         found = self._keys.get(schema_id)
         if found is None:

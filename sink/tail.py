@@ -3,27 +3,43 @@
 The order is the argument: progress (with the state of every table) is read before the ranges are chosen, and the apply's
 compare-and-set fails if another sink moved it since; offsets are committed to the transport's group only after the
 target committed, since they serve lag tools and nothing else.
+
+Topics are looked at *after* the records were read: a watermark names the ids of its topics as they were before its first
+record was sent, an id never comes back, so an id that is the same afterwards was the same all the time between, and what
+was read is what was written. A watermark of other topics closes no cut; progress of other topics is refused
+(test_a_topic_made_again_that_outgrew_the_old_offset_is_refused).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ops.units import Done, Unit, unheard
 from schemas.change import Notice, Progress, Stored, TableState, TopicPartition, Watermark
-from schemas.errors import Code, Superseded, Transient, Unknown
+from schemas.errors import Code, Failed, Refusal, Superseded, Transient, Unknown
 from schemas.names import notice_topic, topic_of, watermark_topic
 from schemas.ports import Clock, Target, Transport
 from schemas.wire import notice_of, seq_of, watermark_of
 from sink.collapse import collapse
-from sink.collect import candidates, distinct, ranges, refuse_foreign, refuse_rewound
+from sink.collect import (
+    candidates,
+    distinct,
+    missing,
+    ranges,
+    refuse_foreign,
+    refuse_made_again,
+    refuse_rewound,
+    reset_hint,
+)
 from sink.large import LargeCut
 
 WATERMARKS_READ = 2000
 BEAT_S = 1.0
 """How often the target hears of us while a large cut is read: a silent session loses its lease (adapters/lease.py)."""
+TOPICS_MS = 1000
+"""How often an idle sink looks whether its topics are still the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +84,9 @@ class SinkTail:
         self._beat_at_s = 0.0
         self._next_watermark: int | None = None
         self._watermarks: list[Watermark] = []
+        self._watermark_id = ""
+        self._usable_topics: Mapping[str, str] = {}
+        self._topics_at_ms = 0
 
     def step(self) -> bool:
         if self._progress is None and not self._start():
@@ -86,18 +105,66 @@ class SinkTail:
         self._progress = progress
         if not progress.open:
             return False
+        if now_ms - self._topics_at_ms >= TOPICS_MS:
+            self._look_at_topics(progress, [])
         return any(self._cut(progress, watermark, now_ms) for watermark in candidates(self._watermarks, progress))
 
     def _start(self) -> bool:
         if not self._target.prepared() or self._watermark_topic not in self._transport.topics(self._watermark_topic):
             return False
         progress = self._target.claim(self._owner)
+        self._look_at_topics(progress, [])
         known = self._transport.topics(f"{self._settings.prefix}.")
         refuse_rewound(self._transport.ends([w.topic for w in progress.offsets if w.topic in known]), progress)
         self._progress = progress
         self._next_watermark = None
         self._watermarks = []
         return True
+
+    def _look_at_topics(self, progress: Progress, others: Iterable[str]) -> dict[str, str]:
+        """The ids that the topics of `progress` and `others` have now. Raises Refusal(STREAM_REWOUND)."""
+        found = self._transport.topic_ids({*progress.topics, *others, self._watermark_topic})
+        refuse_made_again(found, progress)
+        self._topics_at_ms = self._clock.now_ms()
+        watermarks = found.get(self._watermark_topic, "")
+        if watermarks != self._watermark_id:
+            # Watermarks speak for other topics: nothing is lost with them, but where they are read from begins anew.
+            self._watermark_id = watermarks
+            self._next_watermark = None
+            self._watermarks = []
+        return found
+
+    def _usable(self, progress: Progress, watermark: Watermark) -> bool:
+        """Are the topics this watermark speaks of, and the schema ids in them, the ones that are there now? Raises Refusal
+        where the progress itself belongs to others."""
+        found = self._look_at_topics(progress, watermark.topics)
+        for topic, known in watermark.topics.items():
+            if topic not in found:
+                raise missing(topic, source=self._source)
+            if found[topic] != known:
+                return False
+        if any(found.get(topic, known) != known for topic, known in self._target.schemas().items()):
+            raise Refusal(
+                Code.STREAM_REWOUND,
+                "the topic of the schemas was made again since this process began",
+                source=self._source,
+                hint=f"{reset_hint(self._source)}; then start this daemon again",
+            )
+        self._usable_topics = watermark.topics
+        return True
+
+    @contextmanager
+    def _reading(self, progress: Progress) -> Iterator[None]:
+        """What is asked for and no longer held is refused, never stepped over."""
+        try:
+            yield
+        except Failed as error:
+            if error.code is not Code.STREAM_REWOUND:
+                raise
+            self._look_at_topics(progress, ())
+            raise Refusal(
+                error.code, error.message, source=self._source, position=progress.applied, hint=reset_hint(self._source)
+            ) from error
 
     def _poll_watermarks(self) -> bool:
         """Read new watermarks; True if there was one."""
@@ -125,8 +192,11 @@ class SinkTail:
         if not wanted and not advances and not self._ticks(progress, watermark, now_ms):
             return False
         started_s = self._clock.monotonic_s()
+        if watermark.topics != self._usable_topics and not self._usable(progress, watermark):
+            return False
         mine = {where: bounds for where, bounds in wanted.items() if where.topic == self._notices}
-        notices = [notice_of(stored) for batch in self._batches(mine) for stored in batch]
+        with self._reading(progress):
+            notices = [notice_of(stored) for batch in self._batches(mine) for stored in batch]
         held = {
             notice.table
             for notice in notices
@@ -143,10 +213,13 @@ class SinkTail:
             self._tell("sink.large", watermark, started_s, records=covered, notices=len(notices))
             return True
         by_topic: dict[str, list[Stored]] = {}
-        for batch in self._batches(records):
-            for stored in batch:
-                by_topic.setdefault(stored.topic, []).append(stored)
+        with self._reading(progress):
+            for batch in self._batches(records):
+                for stored in batch:
+                    by_topic.setdefault(stored.topic, []).append(stored)
         if any(seq_of(stored) > watermark.seq for some in by_topic.values() for stored in some):
+            return False
+        if not self._usable(progress, watermark):
             return False
         collapsed = {
             tables_of[topic]: collapse(
@@ -182,13 +255,16 @@ class SinkTail:
         """A cut beyond `max_transaction_rows`: memory stays flat, the target is not consistent until its last slice."""
         large = LargeCut(self._target, slice_rows=max(1, self._settings.max_transaction_rows // 4))
         try:
-            for batch in self._batches(records):
-                if any(seq_of(stored) > watermark.seq for stored in batch):
-                    return False
-                for topic in {stored.topic for stored in batch}:
-                    table = tables_of[topic]
-                    some = [stored for stored in batch if stored.topic == topic]
-                    large.add(table, some, floor=progress.floor_of(table))
+            with self._reading(progress):
+                for batch in self._batches(records):
+                    if any(seq_of(stored) > watermark.seq for stored in batch):
+                        return False
+                    for topic in {stored.topic for stored in batch}:
+                        table = tables_of[topic]
+                        some = [stored for stored in batch if stored.topic == topic]
+                        large.add(table, some, floor=progress.floor_of(table))
+            if not self._usable(progress, watermark):
+                return False
             self._say("sink.large_cut", f"{self._source}: a cut up to {watermark.seq} is applied in slices")
             with self._losing_progress():
                 large.apply(progress, watermark, offsets=offsets, notices=notices, now_ms=now_ms)

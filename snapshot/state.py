@@ -97,6 +97,13 @@ class CopyState:
             for row in found
         ]
 
+    def topics(self) -> dict[str, str]:
+        """topic -> id, of what the sink has read."""
+        found = self._target.rows(
+            "SELECT to_jsonb(p) -> 'topics' FROM tailrace.progress p WHERE source = %s", (self._source,)
+        )
+        return dict(json.loads(found[0][0] or "{}")) if found else {}
+
     def begin(self, work: TableWork, plan: TablePlan, *, head: int, expected: int, shadow: str | None) -> None:
         """REQUESTED -> COPYING (or a copy that begins anew): the floor becomes the head that was read before the first
         chunk's view opens."""

@@ -9,7 +9,7 @@ from adapters.postgres import Postgres
 from ops.units import Done, unheard
 from schemas.bookkeeping import statements as bookkeeping
 from schemas.change import TableState
-from schemas.errors import Superseded, TailraceError
+from schemas.errors import Code, Refusal, Superseded, TailraceError
 from schemas.model import Database, Table
 from schemas.ports import Clock, Registry, Source, SourceReader
 from snapshot.copy import TableCopy
@@ -46,6 +46,7 @@ class SnapshotTail:
         self._source = source
         self._reader = reader
         self._target = target
+        self._registry = registry
         self._clock = clock
         self._say = say
         self._copy = TableCopy(source, reader, target, registry, clock, done=done)
@@ -139,6 +140,7 @@ class SnapshotTail:
         if work.state is TableState.REQUESTED:
             # The copy was asked for because the schema may have changed: what was read of it before is worth nothing.
             self._database = None
+            self._refuse_other_schemas()
         table = self._table(work.table)
         if table is None:
             # Dropped between the notice and now: its GONE notice follows in the stream.
@@ -163,6 +165,17 @@ class SnapshotTail:
         if self._database is None or self._database.schema_version != version:
             self._database = self._reader.database()
         return self._database.tables.get(name)
+
+    def _refuse_other_schemas(self) -> None:
+        """The schema ids of a copy notice mean what they mean in the topic that the sink read it under."""
+        known = self._state.topics()
+        if any(known.get(topic, one) != one for topic, one in self._registry.identity().items()):
+            raise Refusal(
+                Code.STREAM_REWOUND,
+                "the topic of the schemas was made again since this process began",
+                source=self._source.name,
+                hint="start this daemon again",
+            )
 
     def _finalise(self, work: TableWork, table: Table) -> None:
         """Then the table counts towards `consistent`."""

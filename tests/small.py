@@ -42,7 +42,8 @@ class Small:
         self.capture = self.new_capture(batch_rows=batch_rows)
         self.sink = self.new_sink("one")
         reader = self.source()
-        self.copy = SnapshotTail(reader, reader, self.postgres(), self.registry, self.clock)
+        self.copier = self.postgres()
+        self.copy = SnapshotTail(reader, reader, self.copier, self.registry, self.clock)
         self.verification = Verification(reader, reader, self.target, self.clock, expected=["t"])
 
     def source(self) -> SqliteSource:

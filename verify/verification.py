@@ -64,7 +64,7 @@ class Verification:
             if (only and name not in only) or state == TableState.GONE:
                 continue
             table = database.tables.get(name)
-            if table is None or plan is None or state in (TableState.REQUESTED, TableState.COPYING):
+            if table is None or plan is None or TableState(state).held:
                 rows = self._reader.count(table) if table is not None else 0
                 why = f"the table is {state}" if table is not None else "the table is gone at the source"
                 reports.append(TableReport(name, 0, not_compared=rows, reason=why))

@@ -14,6 +14,7 @@ PUBLISH, PRUNE, CASES = (
     "integration/test_protocol_cases.py",
 )
 COLLAPSE, MODEL, TRIGGERS = "unit/sink/test_collapse.py", "model/test_rules.py", "model/test_triggers.py"
+IDENTITY = "integration/test_stream_identity.py"
 KILL, OUTAGE, COPY = "faults/test_kill.py", "faults/test_outage.py", "integration/test_copy.py"
 
 RULES: dict[str, tuple[str, ...]] = {
@@ -32,7 +33,15 @@ RULES: dict[str, tuple[str, ...]] = {
         "contract/test_transport.py::test_equal_keys_share_a_partition",
         "contract/test_transport.py::test_create_is_idempotent_and_never_changes_the_partition_count",
     ),
-    "an end below the known offsets is refused": (f"{CASES}::test_stream_that_lost_its_end_is_refused",),
+    "an end below the known offsets is refused": (
+        f"{CASES}::test_stream_that_lost_its_end_is_refused",
+        f"{IDENTITY}::test_a_stream_that_lost_what_was_acknowledged_is_refused",
+    ),
+    "a topic that was made again is another one": (
+        f"{IDENTITY}::test_a_topic_made_again_that_outgrew_the_old_offset_is_refused",
+        f"{IDENTITY}::test_a_watermark_of_topics_that_are_gone_closes_no_cut",
+        f"{IDENTITY}::test_ids_of_a_topic_that_was_made_again_are_refused",
+    ),
     # capture
     "a watermark only where a chunk's view held no more entries": (
         f"{TAIL}::test_no_watermark_before_the_head_is_reached",
