@@ -1,17 +1,15 @@
 """Do: kafka-python as a driver of the Kafka transport; the only importer of it beside kafka_errors.
 
-Trap: the client loses the sockets whose write or connect is under way when it is closed (3.0.12: the loop cancels the
-task that would close them), so that every client gets a selector that closes what it has watched
-(test_a_client_closed_while_it_connects_leaves_no_socket).
+Trap: the client leaves sockets open: those of a handshake that failed, and those whose connect or write is under way
+when it is closed (3.0.12: the loop cancels the task that would close them). Every client gets a selector that closes what
+it has watched (test_no_socket_stays_open_behind_a_client).
 """
 
 from __future__ import annotations
 
 import contextlib
 import selectors
-import threading
 import time
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,9 +21,10 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from adapters.kafka_errors import translate
 from adapters.kafka_settings import Settings, for_kafka_python, security_of
 from adapters.kafka_topics import TopicFound, wanted_configs
-from adapters.tls import why_untrusted
+from adapters.kafka_verdicts import denied_login
+from adapters.tls import answers, why_untrusted
 from schemas.change import Message, Stored, TopicPartition
-from schemas.errors import Code, Failed, Transient
+from schemas.errors import Code, Failed, TailraceError, Transient
 from schemas.ports import TopicSettings
 
 BATCH_BYTES = 512 * 1024
@@ -49,7 +48,6 @@ class PythonDriver:
         self._servers = [server.strip() for server in bootstrap_servers.split(",")]
         self._client = for_kafka_python(client, _ADMIN | _CONSUMER | _PRODUCER)
         self._security = security_of(client)
-        self._sockets: list[_Sockets] = []
         self._producer: Any = None
         self._consumer: Any = None
         self._admin: Any = None
@@ -76,15 +74,13 @@ class PythonDriver:
 
     def _with(self, known: frozenset[str], **ours: Any) -> dict[str, Any]:
         """The operator's settings over ours, for one client."""
-        sockets = _Sockets()
-        self._sockets.append(sockets)
         given = {name: value for name, value in self._client.items() if name in known}
         return {
             "bootstrap_timeout_ms": BOOTSTRAP_MS,
             **ours,
             **given,
             "bootstrap_servers": self._servers,
-            "selector": sockets.selector,
+            "selector": _Sockets().selector,
         }
 
     # -- topics --------------------------------------------------------------------------------------------------
@@ -202,10 +198,13 @@ class PythonDriver:
 
     def commit_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         with self._translated():
-            self._admin.alter_group_offsets(
+            done = self._admin.alter_group_offsets(
                 group,
                 {kafka.TopicPartition(*w): kafka.OffsetAndMetadata(at, "", -1) for w, at in offsets.items()},
             )
+            for error in done.values():
+                if error is not errors.NoError:
+                    raise error
 
     def committed(self, group: str) -> dict[TopicPartition, int]:
         with self._translated():
@@ -215,8 +214,6 @@ class PythonDriver:
         }
 
     def close(self) -> None:
-        for sockets in self._sockets:
-            sockets.hold()
         if self._producer is not None:
             self._producer.close(timeout=1)
         if self._consumer is not None:
@@ -229,26 +226,32 @@ class PythonDriver:
         try:
             yield
         except errors.KafkaError as error:
-            told = translate(error)
-            if told.code is Code.STREAM_UNREACHABLE and self._security.encrypted:
-                # The client keeps a refused certificate to its log and says that it could not connect.
-                told = why_untrusted(self._servers, self._security) or told
-            raise told from error
+            raise self._told(error) from error
         except OSError as error:
             # Files of certificates and keys.
             raise Failed(
                 Code.STREAM_IO, f"the Kafka client: {type(error).__name__}: {error}", hint="check [transport.client]"
             ) from error
 
+    def _told(self, error: errors.KafkaError) -> TailraceError:
+        """The client keeps a refused certificate to its log, and loses a refused login when the broker hangs up in the same
+        moment (3.0.12): it then says that it could not connect. So the servers are asked once more."""
+        told = translate(error)
+        if told.code is not Code.STREAM_UNREACHABLE:
+            return told
+        if self._security.encrypted and (untrusted := why_untrusted(self._servers, self._security)):
+            return untrusted
+        hung_up = "bootstrap" in told.message or "disconnected" in told.message
+        if hung_up and self._security.login and any(answers(server, self._security) for server in self._servers):
+            return denied_login("it takes the connection and ends it there")
+        return told
+
 
 class _Sockets:
-    """What one client's selector has watched, so that all of it is closed with the selector. Known weakly: a socket that
-    the client gives up in the middle of its life goes as it always did."""
+    """What one client's selector has watched: it closes with the selector whatever the client has not closed itself."""
 
     def __init__(self) -> None:
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._held: list[Any] | None = None
-        self._lock = threading.Lock()
+        self._watched: list[Any] = []
 
     def selector(self) -> selectors.BaseSelector:
         watch, close_all = self._watch, self._close_all
@@ -264,22 +267,14 @@ class _Sockets:
 
         return Watching()
 
-    def hold(self) -> None:
-        """The client is about to be closed: from now on nothing it watches goes away before the selector does."""
-        with self._lock:
-            self._held = list(self._known)
-
     def _watch(self, fileobj: Any) -> None:
-        with self._lock:
-            if self._held is not None:
-                self._held.append(fileobj)
-            else:
-                self._known.add(fileobj)
+        """Called by the client's own thread alone."""
+        if not any(one is fileobj for one in self._watched):
+            self._watched = [*(one for one in self._watched if one.fileno() != -1), fileobj]
 
     def _close_all(self) -> None:
-        with self._lock:
-            held, self._held = self._held or list(self._known), []
-        for one in held:
+        watched, self._watched = self._watched, []
+        for one in watched:
             one.close()
 
 

@@ -72,6 +72,10 @@ class Security:
     def encrypted(self) -> bool:
         return self.protocol in ("SSL", "SASL_SSL")
 
+    @property
+    def login(self) -> bool:
+        return self.protocol.startswith("SASL")
+
 
 def security_of(client: Settings) -> Security:
     """From either spelling."""

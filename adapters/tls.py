@@ -83,6 +83,17 @@ def why_untrusted(servers: Iterable[str], security: Security) -> TailraceError |
     return None
 
 
+def answers(server: str, security: Security) -> bool:
+    """Does this Kafka server take a connection, with its TLS handshake where one is wanted?"""
+    host, _, port = server.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_S):
+            pass
+    except OSError:
+        return False
+    return not security.encrypted or not handshake_error(host.strip("[]"), int(port), security)
+
+
 def handshake_error(host: str, port: int, security: Security, *, postgres: bool = False) -> str:
     """What the TLS handshake says; empty: it succeeds, or the server cannot be reached at all."""
     try:

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 from embedded.postgres import arguments_of
@@ -41,9 +42,20 @@ class EmbeddedKafka:
         folder: configuration and data live here.
         jars: folder with the jars of kafka_2.13, kafka-tools and a log4j binding (tests/tools/services.sh fetches them).
         settings: lines of server.properties, over the defaults.
+        secured: further listeners with TLS and a login by SCRAM-SHA-512: name (capitals) -> PEM file with the key and the
+            certificate. They are advertised as localhost; `ports` tells where. Users are made over the plain listener.
     """
 
-    def __init__(self, folder: Path, *, jars: Path, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        jars: Path,
+        settings: dict[str, str] | None = None,
+        secured: Mapping[str, Path] | None = None,
+    ) -> None:
+        self._secured = dict(secured or {})
+        self.ports: dict[str, int] = {}
         self._folder = folder
         self._jars = jars
         self._settings = settings or {}
@@ -61,6 +73,7 @@ class EmbeddedKafka:
         end_orphan(self._folder)
         self.port = self.port or _free_port()
         self._controller_port = self._controller_port or _free_port()
+        self.ports = {name: self.ports.get(name) or _free_port() for name in self._secured}
         properties = self._folder / "server.properties"
         properties.write_text("".join(f"{name}={value}\n" for name, value in self._all_settings().items()))
         if not (self._folder / "data" / "meta.properties").exists():
@@ -108,12 +121,14 @@ class EmbeddedKafka:
         return self._process.pid if self._process else None
 
     def _all_settings(self) -> dict[str, str]:
+        secured = [f"{name}://localhost:{port}" for name, port in self.ports.items()]
+        plain = f"PLAINTEXT://127.0.0.1:{self.port}"
         return {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self._controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "listeners": ",".join([plain, f"CONTROLLER://127.0.0.1:{self._controller_port}", *secured]),
+            "advertised.listeners": ",".join([plain, *secured]),
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self._folder / "data"),
             "auto.create.topics.enable": "false",
@@ -125,8 +140,29 @@ class EmbeddedKafka:
             # A topic of ours sets its own limit, up to this.
             "message.max.bytes": str(64 << 20),
             "socket.request.max.bytes": str(128 << 20),
+            **self._secured_settings(),
             **self._settings,
         }
+
+    def _secured_settings(self) -> dict[str, str]:
+        if not self._secured:
+            return {}
+        kinds = ["PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT", *(f"{name}:SASL_SSL" for name in self._secured)]
+        settings = {
+            "listener.security.protocol.map": ",".join(kinds),
+            "inter.broker.listener.name": "PLAINTEXT",
+            "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        }
+        for name, pem in self._secured.items():
+            base = f"listener.name.{name.lower()}"
+            settings |= {
+                f"{base}.ssl.keystore.type": "PEM",
+                f"{base}.ssl.keystore.location": str(pem),
+                f"{base}.scram-sha-512.sasl.jaas.config": (
+                    "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+                ),
+            }
+        return settings
 
     def _java(self, memory: str, main: str, *arguments: str) -> list[str]:
         options = [f"-Xmx{memory}", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=WARN"]

@@ -6,4 +6,5 @@ pytest_plugins = [
     "tests.fix_postgres",
     "tests.fix_registry",
     "tests.fix_pipeline",
+    "tests.fix_tls",
 ]
