@@ -29,6 +29,7 @@ from schemas.ports import TopicSettings
 
 REQUEST_S = 10.0
 DELIVERY_S = 30.0
+GREETINGS = 5
 _E = ck.KafkaError
 _BEHIND = {
     "acks": "all",
@@ -85,7 +86,17 @@ class ConfluentDriver:
         with self._translated():
             self._admin = _made(ck_admin.AdminClient, self._common, {})
             self._consumer = _made(ck.Consumer, self._common, _AHEAD)
-            self._call(lambda: self._admin.list_topics(timeout=REQUEST_S / 2))
+            self._greet()
+
+    def _greet(self) -> None:
+        """Until the broker answers; a reason why it will not ends the wait."""
+        for left in reversed(range(GREETINGS)):
+            try:
+                self._call(lambda: self._admin.list_topics(timeout=1.0))
+                return
+            except ck.KafkaException:
+                if self._why is not None or not left:
+                    raise
 
     def _said(self, error: ck.KafkaError) -> None:
         """From librdkafka, while a call of ours waits. That no broker is left is no reason, only its consequence."""

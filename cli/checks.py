@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from adapters.sqlite import SqliteDatabase
+from cli.check_result import CheckResult
+from cli.stream_checks import stream_checks
 from cli.wiring import open_source, open_target
 from ops.config import Config
 from schemas.errors import Code, TailraceError
@@ -21,22 +21,9 @@ QUICK_BYTES = 1 << 30
 """Up to this size quick_check is run without being asked for: a second or two."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """One finding. `verdict`: ok, warning or refused."""
-
-    name: str
-    verdict: str
-    text: str
-    hint: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        return {"name": self.name, "verdict": self.verdict, "text": self.text, "hint": self.hint}
-
-
 def run_checks(config: Config, *, deep: bool = False) -> list[CheckResult]:
     """All findings, sources first; an unreachable side is a finding, not an exception."""
-    return source_checks(config, deep=deep) + _target(config)
+    return source_checks(config, deep=deep) + stream_checks(config) + _target(config)
 
 
 def source_checks(config: Config, *, deep: bool = False) -> list[CheckResult]:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from cli.checks import CheckResult
+from cli.check_result import CheckResult
 from cli.wiring import open_target
 from ops.config import Config
 

@@ -1,0 +1,58 @@
+"""Do: look at the broker and its topics before anything depends on them; the local log needs no look."""
+
+from __future__ import annotations
+
+from capture.tail import WATERMARKS
+from cli.check_result import CheckResult
+from cli.kafka import open_kafka
+from cli.wiring import open_source, topic_settings
+from ops.config import Config
+from schemas.errors import TailraceError
+from schemas.introspect import introspect
+from schemas.names import notice_topic, schema_topic, topic_of, watermark_topic
+from schemas.ports import TopicSettings
+
+
+def stream_checks(config: Config) -> list[CheckResult]:
+    """Findings; what cannot be reached or is refused is one of them."""
+    if config.transport.kind != "kafka":
+        return []
+    try:
+        transport = open_kafka(config, for_s=0.0)
+    except TailraceError as error:
+        return [CheckResult("stream connects", "refused", error.message, error.hint)]
+    results = [CheckResult("stream connects", "ok", f"Kafka, {config.transport.driver}")]
+    try:
+        found = transport.findings(wanted_topics(config))
+    except TailraceError as error:
+        return [CheckResult("stream connects", "refused", error.message, error.hint)]
+    finally:
+        transport.close()
+    results += [CheckResult(f"topic {one.topic}", one.verdict, one.text, one.hint) for one in found]
+    if not found:
+        results.append(CheckResult("stream topics", "ok", "none that exists would lose a record"))
+    return results
+
+
+def wanted_topics(config: Config) -> dict[str, TopicSettings]:
+    """Every topic of this configuration with the settings capture makes it with; a source that cannot be read has its
+    own finding and gives only its fixed topics."""
+    prefix = config.transport.prefix
+    topics = {schema_topic(prefix): TopicSettings(partitions=1, compacted=False)}
+    for source in config.source_databases:
+        topics[watermark_topic(prefix, source)] = WATERMARKS
+        topics[notice_topic(prefix, source)] = TopicSettings()
+        try:
+            db = open_source(config, source, read_only=True)
+        except TailraceError:
+            continue
+        try:
+            with db.read_view():
+                tables = introspect(db).tables
+        except TailraceError:
+            continue
+        finally:
+            db.close()
+        names = [name for name in tables if config.wants(name)]
+        topics |= {topic_of(prefix, source, name): topic_settings(config) for name in names}
+    return topics

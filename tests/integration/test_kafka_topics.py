@@ -1,0 +1,75 @@
+"""Topics that an administrator made, or changed: what would lose data is refused by name, before and at the start."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from cli.kafka import open_kafka
+from cli.stream_checks import stream_checks, wanted_topics
+from ops.config import Config, TransportConfig
+from schemas.errors import Code, Failed, Refusal
+from tests.fix_kafka import clear_topics
+
+TOPIC = "tailrace.app.t-case"
+
+
+def _config(folder: Path, address: str, *, topics: str = "create", **client: str) -> Config:
+    made = sqlite3.connect(folder / "app.db")
+    made.execute('CREATE TABLE IF NOT EXISTS "case" (id INTEGER PRIMARY KEY)')
+    made.close()
+    transport = TransportConfig("kafka", bootstrap_servers=address, topics=topics, client=dict(client))
+    return Config({"app": "app.db"}, folder=str(folder), transport=transport)
+
+
+def _refused(config: Config) -> dict[str, str]:
+    return {one.name: one.text + one.hint for one in stream_checks(config) if one.verdict == "refused"}
+
+
+def _topic(address: str, **configs: str) -> None:
+    import kafka
+
+    admin = kafka.KafkaAdminClient(bootstrap_servers=address)
+    settings = {key.replace("_", "."): value for key, value in configs.items()}
+    admin.create_topics({TOPIC: {"num_partitions": 1, "replication_factor": 1, "configs": settings}})
+    admin.close()
+
+
+def test_a_topic_that_forgets_is_refused(tmp_path: Path, kafka_address: str) -> None:
+    clear_topics(kafka_address)
+    config = _config(tmp_path, kafka_address)
+    assert {} == _refused(config)
+    _topic(kafka_address, cleanup_policy="delete", retention_ms="604800000", max_message_bytes="20000000")
+    (text,) = [text for name, text in _refused(config).items() if name == f"topic {TOPIC}"]
+    assert "retention.ms = 604800000" in text
+    assert "kafka-configs.sh" in text
+    transport = open_kafka(config)
+    with pytest.raises(Refusal) as caught:
+        transport.create_topics(wanted_topics(config))
+    assert Code.TOPIC_MISMATCH == caught.value.code
+    transport.close()
+
+
+def test_a_topic_that_an_administrator_must_make_is_named(tmp_path: Path, kafka_address: str) -> None:
+    clear_topics(kafka_address)
+    config = _config(tmp_path, kafka_address, topics="existing")
+    assert {f"topic {name}" for name in wanted_topics(config)} == set(_refused(config))
+    assert "--partitions 1" in _refused(config)[f"topic {TOPIC}"]
+    transport = open_kafka(config)
+    with pytest.raises(Failed) as caught:
+        transport.create_topics(wanted_topics(config))
+    assert (Code.TOPIC_MISSING, {}) == (caught.value.code, transport.topics("tailrace"))
+    transport.close()
+    creating = open_kafka(_config(tmp_path, kafka_address))
+    creating.create_topics(wanted_topics(config))
+    creating.close()
+    assert {} == _refused(config)
+
+
+def test_check_tells_what_no_daemon_could_do(tmp_path: Path, kafka_address: str) -> None:
+    unknown = _refused(_config(tmp_path, kafka_address, sasl_plain_pasword="hunter2"))
+    assert "sasl_plain_pasword is no setting" in unknown["stream connects"]
+    assert "hunter2" not in unknown["stream connects"]
+    assert "plain text" in _refused(_config(tmp_path, "kafka.internal:9092"))["stream connects"]
