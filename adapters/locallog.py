@@ -19,10 +19,10 @@ from pathlib import Path
 
 from schemas.change import Fetched, Message, Stored, TopicPartition
 from schemas.errors import Code, Failed, Refusal, TailraceError, Transient
+from schemas.formats import LOCAL_LOG, refuse_unreadable
 from schemas.partition import partition_of
 from schemas.ports import TopicSettings
 
-FORMAT = 1
 _POLL_S = 0.002
 _DELETE_RETENTION_MS = 7 * 24 * 3600 * 1000
 """As long as the replay window: a replay that starts at its far end still meets the tombstone."""
@@ -63,14 +63,17 @@ class LocalLog:
                 self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA wal_autocheckpoint=4000")
+            self._refuse_unreadable()
             with self._write():
                 for statement in _DDL:
                     self._db.execute(statement)
-                self._db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (FORMAT,))
-            written = self._db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()[0]
-        if written > FORMAT:
-            newer = f"{self._path} has format {written}, this Tailrace reads {FORMAT}"
-            raise Refusal(Code.FORMAT_NEWER, newer, hint="upgrade")
+                self._db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (LOCAL_LOG.current,))
+
+    def _refuse_unreadable(self) -> None:
+        """Before anything is written into it."""
+        if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+            for found in self._db.execute("SELECT value FROM meta WHERE key = 'format'").fetchall():
+                refuse_unreadable(LOCAL_LOG, int(found[0]), self._path)
 
     def create_topics(self, topics: Mapping[str, TopicSettings]) -> None:
         with self._write():
@@ -79,11 +82,9 @@ class LocalLog:
                 if found is None:
                     self._create(name, settings)
                 elif found[0] != settings.partitions:
-                    raise Refusal(
-                        Code.TOPIC_MISMATCH,
-                        f"topic {name} has {found[0]} partitions, {settings.partitions} are configured",
-                        hint="a topic's partition count never changes: set transport.partitions back",
-                    )
+                    told = f"topic {name} has {found[0]} partitions, {settings.partitions} are configured"
+                    hint = "a topic's partition count never changes: set transport.partitions back"
+                    raise Refusal(Code.TOPIC_MISMATCH, told, hint=hint)
 
     def _create(self, name: str, settings: TopicSettings) -> None:
         text = json.dumps([settings.compacted, settings.min_compaction_lag_ms, settings.max_message_bytes])

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, field, replace
 
 from capture.sqlite_triggers import META
 from schemas.errors import Code, Refusal
+from schemas.formats import SOURCE, refuse_unreadable
 from schemas.model import Database, KeyKind, Table, TableKey
 from schemas.ports import Sqlite
 
-FORMAT = 1
+FORMAT = SOURCE.current
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +97,7 @@ def read(db: Sqlite) -> Meta:
         raise Refusal(Code.NOT_INSTALLED, f"{db.path} carries no Tailrace triggers", hint="tailrace up")
     values = dict(db.rows(f"SELECT key, value FROM {META}"))
     written = int(values["format"])
-    if written > FORMAT:
-        raise Refusal(
-            Code.FORMAT_NEWER,
-            f"{db.path} was installed by a newer Tailrace (format {written}, this one reads up to {FORMAT})",
-            hint="upgrade this Tailrace",
-        )
+    refuse_unreadable(SOURCE, written, db.path)
     tables = {
         int(n): MetaTable(**{**one, "key_columns": tuple(one["key_columns"])})
         for n, one in json.loads(values["tables"]).items()

@@ -20,6 +20,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
+from adapters.bookkeeping import bring_up_to_date
 from adapters.sqlite import SqliteDatabase
 from capture.install import install
 from cli.checks import run_checks
@@ -32,7 +33,6 @@ from ops.config import Config
 from ops.retry import call_with_retries
 from ops.supervise import Child, Supervisor
 from ops.telemetry import NewErrors, Telemetry
-from schemas.bookkeeping import statements as bookkeeping
 from schemas.errors import Code, Failed, Refusal
 from schemas.introspect import introspect
 from schemas.model import KeyKind
@@ -138,11 +138,7 @@ def _say_plan(config: Config, *, backup: bool, json_output: bool) -> None:
 def _prepare_target(config: Config) -> None:
     target = open_target(config, "prepare")
     try:
-        present = bool(target.rows("SELECT to_regnamespace('tailrace') IS NOT NULL")[0][0])
-        with target.transaction():
-            target.run("SELECT pg_advisory_xact_lock(7232301)")
-            for statement in bookkeeping()[1 if present else 0 :]:
-                target.run(statement)
+        bring_up_to_date(target)
     finally:
         target.close()
 

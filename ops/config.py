@@ -18,6 +18,7 @@ import msgspec
 
 from ops.secrets import resolve, resolve_url
 from schemas.errors import Code, ConfigError, Refusal
+from schemas.formats import CONFIGURATION, refuse_unreadable
 from schemas.names import target_names
 
 MIB = 1024 * 1024
@@ -84,6 +85,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One tailrace.toml."""
 
     source_databases: dict[str, str]
+    format: int = CONFIGURATION.current
     target_database_url: str = ""
     allow_plaintext: bool = False
     """Records and passwords may travel unencrypted to other machines."""
@@ -176,6 +178,8 @@ def load(path: Path) -> Config:
 
 def parse(document: dict[str, Any], *, folder: Path, name: str) -> Config:
     """Check a parsed document."""
+    if isinstance(number := document.get("format", 1), int):
+        refuse_unreadable(CONFIGURATION, number, name)
     _refuse_unknown(document, Config, name, "")
     _refuse_unknown(document.get("transport", {}), TransportConfig, name, "transport.")
     _refuse_unknown(document.get("registry", {}), RegistryConfig, name, "registry.")

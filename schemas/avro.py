@@ -11,6 +11,7 @@ import struct
 from typing import Any
 
 from schemas.errors import Code, Failed
+from schemas.formats import ROWS, refuse_unreadable
 from schemas.names import avro_name
 from schemas.plan import TablePlan, plan_from_json, plan_to_json
 from schemas.typemap import codec
@@ -67,7 +68,10 @@ def key_schema(plan: TablePlan) -> str:
 
 def plan_of(schema: str) -> TablePlan:
     """The plan inside a value schema."""
-    return plan_from_json(json.loads(schema)["tailrace.plan"])
+    document = json.loads(schema)
+    # Written only from 2 on: a schema that says the same keeps its text and its id.
+    refuse_unreadable(ROWS, document.get("tailrace.format", 1), f"schema of {document.get('name')}")
+    return plan_from_json(document["tailrace.plan"])
 
 
 def subject_of_value(plan: TablePlan) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from schemas.authority import TABLES as AUTHORITY
 
 SCHEMA = "tailrace"
-FORMAT = 1
 
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS tailrace.progress(

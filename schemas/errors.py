@@ -36,6 +36,7 @@ class Code(StrEnum):
     CAPTURE_LOCKED = "capture-locked"
     UP_RUNNING = "up-running"
     FORMAT_NEWER = "format-newer"
+    FORMAT_OLDER = "format-older"
     TABLE_UNSUPPORTED = "table-unsupported"
     CHECK_REFUSED = "check-refused"
     BACKUP_FAILED = "backup-failed"

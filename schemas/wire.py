@@ -7,10 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from schemas.change import Message, Notice, NoticeKind, Stored, Watermark
-from schemas.errors import Code, Failed, Refusal
-
-STREAM_FORMAT = 1
-
+from schemas.errors import Code, Failed
+from schemas.formats import STREAM, refuse_unreadable
 
 TOPICS = "topics"
 """Header with the topic ids of a watermark: a reader that knows nothing of them is as well off as before."""
@@ -36,7 +34,7 @@ def notice_message(topic: str, notice: Notice) -> Message:
     """One key per table, kind and generation (or row key): compaction keeps each."""
     document = asdict(notice)
     key = f"{notice.kind}:{notice.table}:{notice.generation}:{notice.key}".encode()
-    return Message(topic, key, _json({**document, "format": STREAM_FORMAT}), partition=0)
+    return Message(topic, key, _json({**document, "format": STREAM.current}), partition=0)
 
 
 def notice_of(stored: Stored) -> Notice:
@@ -76,8 +74,5 @@ def _document(stored: Stored) -> dict[str, Any]:
             position=stored.offset,
             hint="use another transport.prefix",
         ) from error
-    if document.get("format", 1) > STREAM_FORMAT:
-        raise Refusal(
-            Code.FORMAT_NEWER, f"{stored.topic} was written by a newer Tailrace", hint="upgrade this Tailrace"
-        )
+    refuse_unreadable(STREAM, document.get("format", 1), stored.topic)
     return dict(document)

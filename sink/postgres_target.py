@@ -21,7 +21,7 @@ from schemas.errors import Code, Failed, Misfit, Superseded
 from schemas.plan import TablePlan
 from schemas.ports import Registry
 from schemas.rows import RowCodec
-from sink.progress import claim, offsets_text, prepared, read_progress, upgrade
+from sink.progress import claim, offsets_text, prepared, read_progress
 from sink.quarantine import Quarantine
 from sink.shapes import TableShapes
 from sink.statements import COPY_FROM_ROWS, arrays, delete_sql, temp_sql, upsert_sql
@@ -73,7 +73,6 @@ class PostgresTarget:
     def claim(self, owner: str) -> Progress:
         """The lease is a lock of the session: a pooler would hand it to somebody else."""
         self._target.refuse_pooler()
-        upgrade(self._target)
         return claim(self._target, self._source, owner)
 
     def close(self) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from adapters.bookkeeping import bring_up_to_date
 from adapters.lease import key_of
 from adapters.postgres import Postgres
-from schemas.bookkeeping import ADDED
 from schemas.change import Progress, TableProgress, TableState, TopicPartition
 from schemas.errors import Code, Refusal
+from schemas.formats import BOOKKEEPING, refuse_unreadable
 
 _PROGRESS = (
     "SELECT source, owner, applied, applying_to, consistent, identity, offsets, captured_at_ms, applied_at_ms, highest, "
-    "phase, to_jsonb(p) -> 'topics' FROM tailrace.progress p WHERE source = %s"
+    "phase, to_jsonb(p) -> 'topics', format FROM tailrace.progress p WHERE source = %s"
 )
 _TABLES = (
     'SELECT t."table", t.state, t.generation, t.floor, t.last_head, t.value_schema_id, t.key_schema_id, t.reason, '
@@ -34,22 +35,13 @@ def prepared(target: Postgres) -> bool:
     return bool(target.rows("SELECT to_regclass('tailrace.progress') IS NOT NULL")[0][0])
 
 
-def upgrade(target: Postgres) -> None:
-    """Columns that the version which made the tables did not have."""
-    known = target.rows(
-        "SELECT 1 FROM pg_attribute WHERE attrelid = 'tailrace.progress'::regclass AND attname = 'topics'"
-    )
-    if not known:
-        for statement in ADDED:
-            target.run(statement)
-
-
 def read_progress(target: Postgres, source: str) -> Progress | None:
     """None when the target knows nothing of this source. Both statements see one state."""
     found = target.rows(_PROGRESS, (source,))
     if not found:
         return None
     row = found[0]
+    refuse_unreadable(BOOKKEEPING, row[12], "the target", source=source)
     tables = {
         one[0]: TableProgress(one[0], TableState(one[1]), one[2], one[3], one[4], one[5], one[6], one[8], one[7])
         for one in target.rows(_TABLES, (source,))
@@ -83,11 +75,12 @@ def claim(target: Postgres, source: str, owner: str) -> Progress:
         )
         who = f"session {holder[0][0]} ({holder[0][1]})" if holder else "another session"
         raise Refusal(Code.SINK_OWNED, f"{who} already applies this source", source=source, hint="stop that sink first")
+    bring_up_to_date(target)
     with target.transaction():
         target.run(
-            "INSERT INTO tailrace.progress VALUES (%s, %s, 0, NULL, false, '', '{}', 0, 0, 0, 'source', 1) "
+            "INSERT INTO tailrace.progress VALUES (%s, %s, 0, NULL, false, '', '{}', 0, 0, 0, 'source', %s) "
             "ON CONFLICT (source) DO UPDATE SET owner = EXCLUDED.owner",
-            (source, owner),
+            (source, owner, BOOKKEEPING.current),
         )
         progress = read_progress(target, source)
     assert progress is not None
@@ -114,7 +107,7 @@ def forget_stream(
 ) -> None:
     """The stream begins anew at these offsets of these topics: every table waits for its copy of this generation, one that
     the source no longer has is gone. Does nothing where the target knows nothing of the source."""
-    upgrade(target)
+    bring_up_to_date(target)
     with target.transaction():
         target.run(
             "UPDATE tailrace.progress SET owner = %s, offsets = %s, topics = %s, consistent = false WHERE source = %s",

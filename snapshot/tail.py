@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from adapters.bookkeeping import bring_up_to_date
 from adapters.lease import Leases, key_of
 from adapters.postgres import Postgres
 from ops.units import Done, unheard
-from schemas.bookkeeping import statements as bookkeeping
 from schemas.change import TableState
 from schemas.errors import Code, Refusal, Superseded, TailraceError
 from schemas.model import Database, Table
@@ -127,12 +127,7 @@ class SnapshotTail:
 
     def _prepare(self) -> bool:
         """Bookkeeping tables; whoever comes first makes them."""
-        if not self._target.rows("SELECT to_regclass('tailrace.verdicts') IS NOT NULL")[0][0]:
-            present = bool(self._target.rows("SELECT 1 FROM pg_namespace WHERE nspname = 'tailrace'"))
-            with self._target.transaction():
-                self._target.run("SELECT pg_advisory_xact_lock(7232301)")
-                for statement in bookkeeping()[1 if present else 0 :]:
-                    self._target.run(statement)
+        bring_up_to_date(self._target)
         self._prepared = True
         return True
 
