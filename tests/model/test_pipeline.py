@@ -12,6 +12,7 @@ import pytest
 
 from adapters.postgres import Postgres
 from schemas.bookkeeping import statements
+from schemas.ports import Transport
 from tests.fix_postgres import _database
 from tests.model.application import ApplicationProcess
 from tests.model.world import World
@@ -38,11 +39,19 @@ def newest() -> Iterator[ApplicationProcess]:
     made.close()
 
 
-def one_run(folder: Path, url: str, seed: int, application: ApplicationProcess | None = None) -> int:
+def one_run(
+    folder: Path,
+    url: str,
+    seed: int,
+    application: ApplicationProcess | None = None,
+    stream: Transport | None = None,
+    *,
+    happenings: int = HAPPENINGS,
+) -> int:
     """Run one seed; returns how often the target was compared."""
-    world = World(folder, url, seed, application)
+    world = World(folder, url, seed, application, stream)
     try:
-        for _ in range(HAPPENINGS):
+        for _ in range(happenings):
             world.happen()
         world.settle()
         return world.checked

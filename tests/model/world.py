@@ -21,7 +21,7 @@ from capture.tail import CaptureSettings, CaptureTail
 from schemas.change import Message
 from schemas.errors import Code, TailraceError, Transient
 from schemas.plan import plan_from_json
-from schemas.ports import TopicSettings
+from schemas.ports import TopicSettings, Transport
 from schemas.rows import RowCodec
 from sink.postgres_target import PostgresTarget
 from sink.tail import SinkSettings, SinkTail
@@ -49,24 +49,27 @@ class SteppingClock:
         self.ms += int(seconds * 1000)
 
 
-class UnreliableTransport(FakeTransport):
-    """Sometimes appends twice, sometimes appends a prefix (or all) and then fails."""
+class UnreliableTransport:
+    """A stream that sometimes appends twice, sometimes appends a prefix (or all) and then fails."""
 
-    def __init__(self, rng: Random) -> None:
-        super().__init__()
+    def __init__(self, rng: Random, stream: Transport) -> None:
         self._rng = rng
+        self._stream = stream
         self.reliable = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
     def send(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
         if self.reliable or len(messages) == 0:
-            return super().send(messages)
+            return self._stream.send(messages)
         chance = self._rng.random()
         if chance < 0.05:
-            super().send(messages)
+            self._stream.send(messages)
         elif chance < 0.12:
-            super().send(messages[: self._rng.randrange(len(messages) + 1)])
+            self._stream.send(messages[: self._rng.randrange(len(messages) + 1)])
             raise Transient(Code.STREAM_BUSY, "cut off in the middle", hint="again")
-        return super().send(messages)
+        return self._stream.send(messages)
 
 
 class World:
@@ -74,9 +77,17 @@ class World:
 
     Args:
         application: the process on the newest SQLite whose connections write; None: the standard library's, here.
+        stream: where the topics are; None: in memory.
     """
 
-    def __init__(self, folder: Path, url: str, seed: int, application: ApplicationProcess | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        seed: int,
+        application: ApplicationProcess | None = None,
+        stream: Transport | None = None,
+    ) -> None:
         self.rng = Random(seed)
         self.url = url
         self.name = f"m{seed}"
@@ -86,7 +97,7 @@ class World:
         # With several, the tombstone of 1 and the row of 1.0 travel on different ways.
         self.partitions = 1 if seed % 3 else 3
         self.clock = SteppingClock()
-        self.transport = UnreliableTransport(self.rng)
+        self.transport: Any = UnreliableTransport(self.rng, stream or FakeTransport())
         self.path = folder / f"{self.name}.db"
         # Two connections of the application, as two of its processes would have them, each with its own pragmas.
         self.apps = [self._connected(application) for _ in range(2)]
