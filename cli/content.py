@@ -73,7 +73,7 @@ def integrity_source(config: Config, name: str, tables: Sequence[str]) -> Integr
         with db.read_view():
             meta = metas.read(db)
             database = metas.as_logged(meta, introspect(db))
-            check_source(db, damage, report)
+            check_source(db, database, damage, report)
         expected = [table.name for table in meta.tables.values()]
         opened = AuthorityRow(target, actor="verify").read().authority in _OPENED
         TargetIntegrity(target, report, opened=opened).run(database, expected, tables)

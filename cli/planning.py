@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from schemas.model import Database, KeyKind, Table
 from schemas.names import quote, target_names
 from schemas.objects import ObjectVerdict, Verdict, When, parents_of, verdicts, wanted_views
 from schemas.opening import after_switch, at_switch
+from schemas.orphans import orphans
 from schemas.plan import TablePlan, build_table_plan
 from schemas.ports import Sqlite
 from schemas.profile import profile_table
@@ -38,6 +39,8 @@ class SourcePlan:
     rows: dict[str, int]
     sizes: dict[str, int] | None
     longest: dict[str, dict[str, int]]
+    orphaned: Mapping[tuple[str, int], int]
+    """(table, place of the foreign key) -> rows without a parent."""
 
 
 def plan_of(config: Config, source: str) -> SourcePlan:
@@ -49,7 +52,7 @@ def plan_of(config: Config, source: str) -> SourcePlan:
             database = introspect(db)
             tables = [table for table in database.tables.values() if replicable(config, table)]
             names = target_names([table.name for table in tables], preserve=preserve, what="table")
-            made = SourcePlan(database, {}, {}, _sizes(db, database), {})
+            made = SourcePlan(database, {}, {}, _sizes(db, database), {}, orphans(db, tables).rows)
             for table in tables:
                 profile = profile_table(db, table)
                 made.rows[table.name] = profile.rows
@@ -141,7 +144,7 @@ def _objects(config: Config, one: SourcePlan) -> list[ObjectVerdict]:
     tables = one.database.tables
     left_out = {name for name in tables if not config.wants(name)}
     named = replace(one.database, tables={n: t if n not in left_out else _bare(t) for n, t in tables.items()})
-    return verdicts(named, one.plans, views=config.views, longest=one.longest)
+    return verdicts(named, one.plans, views=config.views, longest=one.longest, orphaned=one.orphaned)
 
 
 def _choices(config: Config, one: SourcePlan, objects: Sequence[ObjectVerdict]) -> list[str]:

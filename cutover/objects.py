@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from adapters.postgres import Postgres
 from schemas.errors import Code, Failed
@@ -39,22 +40,26 @@ class OpenedObjects:
         self._target = target
         self._look = look
         self._say = say
+        self._behind_fence: Sequence[Objects] | None = None
 
     def set_sequences(self) -> None:
-        """Raises Failed: an application that cannot insert is no switch."""
-        for one in self._look():
-            for table, plan in one.tables.values():
-                used = one.sequences.get(table.name, 0)
-                failed = set_sequence(self._target, table, plan, used=lambda used=used: used, say=self._say)  # type: ignore[misc]
-                if failed:
-                    raise Failed(
-                        Code.TARGET_REFUSED, failed[0], table=table.name, hint="tailrace verify --integrity names it"
-                    )
+        """Raises Failed: an application that cannot insert is no switch. What is read here is kept for `make`: behind the
+        fence it cannot move."""
+        self._behind_fence = self._look()
+        # One transaction: while it runs nobody can write anywhere, and a commit each would wait for the disk each time.
+        with self._target.transaction():
+            for one in self._behind_fence:
+                for table, plan in one.tables.values():
+                    used = partial(_of, one.sequences, table.name)
+                    failed = set_sequence(self._target, table, plan, used=used, say=self._say)
+                    if failed:
+                        hint = "tailrace verify --integrity names it"
+                        raise Failed(Code.TARGET_REFUSED, failed[0], table=table.name, hint=hint)
 
     def make(self) -> dict[str, str]:
         """In the caller's transaction; what could not be made -> why."""
         failed: dict[str, str] = {}
-        for one in self._look():
+        for one in self._behind_fence or self._look():
             failed |= open_objects(self._target, at_switch(one.tables, one.views), self._say)
         return failed
 
@@ -71,3 +76,7 @@ class OpenedObjects:
         for one in self._look():
             failed |= open_objects(self._target, after_switch(one.tables), self._say)
         return failed
+
+
+def _of(sequences: Mapping[str, int], table: str) -> int:
+    return sequences.get(table, 0)

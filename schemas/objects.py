@@ -66,6 +66,7 @@ def verdicts(
     *,
     views: Collection[str] | str = (),
     longest: Mapping[str, Mapping[str, int]] | None = None,
+    orphaned: Mapping[tuple[str, int], int] | None = None,
 ) -> list[ObjectVerdict]:
     """Verdicts in the order of the tables, then the other objects.
 
@@ -73,12 +74,13 @@ def verdicts(
         plans: source table name -> plan of every table that is replicated.
         views: names of views that are wanted on the target, or "all".
         longest: source table -> column -> bytes of its longest value.
+        orphaned: (source table, place of the foreign key) -> rows that have no parent.
     """
     result: list[ObjectVerdict] = []
     parents = parents_of(database, plans)
     for name, table in database.tables.items():
         if name in plans:
-            result += _of_table(table, plans[name], parents, dict((longest or {}).get(name, {})))
+            result += _of_table(table, plans[name], parents, dict((longest or {}).get(name, {})), orphaned or {})
         elif table.key.kind is KeyKind.WHOLE_ROW:
             result.append(ObjectVerdict(name, name, "table", Verdict.REFUSED, table.key.reason))
         else:
@@ -113,15 +115,25 @@ def wanted(view: str, views: Collection[str] | str) -> bool:
     return views == ALL_VIEWS or (not isinstance(views, str) and view in views)
 
 
-def _of_table(table: Table, plan: TablePlan, parents: Parents, longest: dict[str, int]) -> Iterator[ObjectVerdict]:
+def _of_table(
+    table: Table, plan: TablePlan, parents: Parents, longest: dict[str, int], orphaned: Mapping[tuple[str, int], int]
+) -> Iterator[ObjectVerdict]:
     yield _key(table)
     yield from _columns(table, plan)
     for index in indexes(table, plan, longest=longest):
         when = When.CAUGHT_UP if index.sql else When.NEVER
         yield ObjectVerdict(table.name, index.name, "index", Verdict(index.verdict), index.reason, when)
-    for key in foreign_keys(table, plan, parents):
+    for at, key in enumerate(foreign_keys(table, plan, parents)):
         when = When.VALIDATED if key.sql else When.NEVER
-        yield ObjectVerdict(table.name, key.name, "foreign key", Verdict(key.verdict), key.reason, when)
+        count = orphaned.get((table.name, at), 0)
+        reason = (
+            f"{key.reason}; {count} rows have no parent: while they are there it stays NOT VALID"
+            if count
+            else key.reason
+        )
+        # One that stays NOT VALID is not simply carried.
+        verdict = Verdict.TRANSLATED if count and key.sql else Verdict(key.verdict)
+        yield ObjectVerdict(table.name, key.name, "foreign key", verdict, reason, when)
     for one in openings(table, plan):
         verdict = Verdict.TRANSLATED if one.translated else Verdict.REPORTED
         when = When.NEVER if not one.translated else When.VALIDATED if one.constraint else When.SWITCH

@@ -20,6 +20,7 @@ from schemas.errors import TailraceError
 from schemas.model import Database, Table
 from schemas.names import fold, quote, text_literal
 from schemas.opening import after_switch, at_switch
+from schemas.orphans import orphans
 from schemas.plan import TablePlan, plan_from_json
 from schemas.ports import Sqlite
 from schemas.sequences import generated_key, highest, identity_of
@@ -57,14 +58,14 @@ class IntegrityReport:
         return {"tables": self.tables, "findings": found, "notes": self.notes, "clean": self.clean}
 
 
-def check_source(db: Sqlite, damage: Sequence[str], report: IntegrityReport) -> None:
+def check_source(db: Sqlite, database: Database, damage: Sequence[str], report: IntegrityReport) -> None:
     """`damage`: what SQLite's integrity_check says. Orphans are the source's own affair until the switch: a note."""
     report.findings += [Finding("", "source", "integrity_check", line) for line in damage]
-    orphans: dict[tuple[str, str], int] = {}
-    for table, _, parent, _ in db.rows("PRAGMA foreign_key_check"):
-        orphans[table, parent] = orphans.get((table, parent), 0) + 1
-    for (table, parent), count in sorted(orphans.items()):
+    found = orphans(db, database.tables.values())
+    for (table, at), count in sorted(found.rows.items()):
+        parent = database.tables[table].foreign_keys[at].parent
         report.notes.append(f"{count} rows of {table} refer to rows of {parent} that are not there (foreign_key_check)")
+    report.notes += [f"foreign keys of {table} cannot be checked: {why}" for table, why in found.unchecked.items()]
 
 
 class TargetIntegrity:

@@ -29,6 +29,8 @@ CREATE VIRTUAL TABLE search USING fts5(body);
 CREATE TABLE rowless(rowid, oid, _rowid_);
 INSERT INTO parent(name) VALUES ('ann');
 INSERT INTO "<script>alert(1)</script>" VALUES (1, 1, '2024-01-01 00:00:00', 3, printf('%.9000c', 'x'), 1, NULL);
+INSERT INTO "<script>alert(1)</script>" VALUES (2, 0, '2024-01-01 00:00:00', 3, 'y', 99, NULL);
+CREATE TABLE mismatch(id INTEGER PRIMARY KEY, other REFERENCES parent(missing));
 """
 
 
@@ -59,6 +61,8 @@ def test_everything_is_said_in_the_lines(config: Config) -> None:
         'types = "storage"',
         'exclude_tables = ["rowless"]',
         "is too long for an index row: md5",
+        "1 rows have no parent: while they are there it stays NOT VALID",
+        "foreign key mismatch_other_1_fkey on mismatch (it names no key of 'parent')",
     ):
         assert words in text
     sizes = [table["bytes"] for table in document["sources"]["app"]["tables"]]
@@ -106,7 +110,7 @@ def test_the_printed_sql_makes_what_the_switch_makes(config: Config, database_ur
             "SELECT contype::text FROM pg_constraint WHERE contype IN ('c', 'f') AND connamespace = 'app'::regnamespace"
         )
         assert {("c",), ("f",)} == set(kinds)
-        assert 2 == len(target.rows("SELECT 1 FROM pg_sequences WHERE schemaname = 'app'"))
+        assert 3 == len(target.rows("SELECT 1 FROM pg_sequences WHERE schemaname = 'app'"))
     finally:
         target.close()
 
