@@ -17,6 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from adapters.postgres import Postgres
+from cli.cutover_wiring import objects_of
+from cutover.objects import OpenedObjects
+from ops.config import load
+from schemas.ddl import full_name
+from schemas.names import quote, text_literal
+from schemas.sequences import generated_key, identity_of
 from tests.nasty.build import NAMES, build
 from tests.nasty.meaning import differences
 
@@ -118,7 +125,8 @@ def _indexes(path: Path) -> Counter[str]:
 
 
 @pytest.mark.slow
-def test_everything_arrives_and_follows(nasty: Nasty) -> None:
+def test_everything_arrives_and_follows(nasty: Nasty, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TARGET", nasty.url)
     up = nasty.start("cli.main", "up", "--plain", "--no-backup")
     # The writer begins while the copy runs.
     writer = nasty.start("tests.nasty.build", "write", str(nasty.folder), str(SEED), str(SECONDS))
@@ -131,6 +139,42 @@ def test_everything_arrives_and_follows(nasty: Nasty) -> None:
         assert [] == list(differences(nasty.folder / f"{name}.db", nasty.url, name))
     counted = {one["table"]: one["rows"] for one in json.loads(verified.stdout)["sources"]["nasty"]["tables"]}
     assert 0 < min(counted.values())
+    whole = nasty.run("verify", "--integrity", "--json")
+    assert 0 == whole.returncode, whole.stdout
+    opens(nasty)
+
+
+class _Undo(Exception):
+    """Ends a transaction without a trace."""
+
+
+def opens(nasty: Nasty) -> None:
+    """What the switch does with a schema: every key that makes itself is free, and every object that the plan calls
+    translated is made. Nothing of it stays: the databases go on."""
+    config = load(nasty.folder / "tailrace.toml")
+    session = Postgres(nasty.url, application_name="tests")
+    objects = OpenedObjects(session, lambda: objects_of(config, session), lambda action, text: None)
+    checked = 0
+    try:
+        objects.set_sequences()
+        for one in objects_of(config, session):
+            for table, plan in one.tables.values():
+                column = generated_key(table, plan)
+                if column is None:
+                    continue
+                name = session.rows(identity_of(plan, column))[0][0]
+                key = quote(column.target)
+                for _ in range(3):
+                    ((value,),) = session.rows(f"SELECT nextval({text_literal(name)}::regclass)")
+                    found = session.rows(f"SELECT EXISTS (SELECT 1 FROM {full_name(plan)} WHERE {key} = {value})")
+                    assert [(False,)] == found, table.name
+                checked += 1
+        with pytest.raises(_Undo), session.transaction():
+            assert {} == objects.make()
+            raise _Undo
+    finally:
+        session.close()
+    assert 10 < checked
 
 
 def test_every_object_has_a_line_in_the_plan(nasty: Nasty) -> None:
