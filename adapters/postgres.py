@@ -8,6 +8,7 @@ Session time-outs are set explicitly, so that neither a forgotten lock nor a dea
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.types.json import set_json_dumps, set_json_loads
 
 from adapters.postgres_connect import connect_error, connection_parameters
-from schemas.errors import Code, Failed, Refusal, TailraceError, Transient, Unknown
+from schemas.errors import Code, Failed, IndexRowTooLarge, Refusal, TailraceError, Transient, Unknown
 from schemas.transit import plain_postgres, refuse_plaintext
 
 STATEMENT_TIMEOUT_MS = 10 * 60 * 1000
@@ -289,8 +290,15 @@ def translate(error: psycopg.Error) -> TailraceError:
         return Failed(
             Code.TARGET_PERMISSION, text, table=table, hint="tailrace plan --grants prints what the roles need"
         )
+    if isinstance(error, errors.ProgramLimitExceeded) and (index := _INDEX.search(text)):
+        return IndexRowTooLarge(f"{text} [{error.sqlstate}]", index=index[1], table=table)
     hint = "exclude_tables leaves it behind" if isinstance(error, errors.TooManyColumns) else "tailrace check"
     return Failed(Code.TARGET_REFUSED, f"{text} [{error.sqlstate}]", table=table, hint=hint)
+
+
+_INDEX = re.compile(r'index row .*index "(.+)"$')
+"""PostgreSQL tells the index in the text alone (nbtutils.c, spgutils.c); another language of messages leaves it untold,
+and the row goes to quarantine."""
 
 
 def _first_line(error: psycopg.Error) -> str:

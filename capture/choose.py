@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from schemas.avro import plan_of
-from schemas.model import Table
+from schemas.model import ROWID_COLUMN, Table
 from schemas.names import topic_of
-from schemas.plan import TablePlan, build_table_plan, carried_over
+from schemas.plan import TablePlan, carried_over
+from schemas.planner import plan_table
+from schemas.policy import Policies
 from schemas.ports import Registry, Sqlite
-from schemas.profile import profile_table
 
 
 def choose_plan(
@@ -26,25 +27,32 @@ def choose_plan(
     target_schema: str,
     target_table: str,
     preserve: bool,
-    types: str,
+    policies: Policies,
     say: Callable[[str, str], None],
 ) -> TablePlan:
-    """Inside the caller's view. A profile reads the whole table once, so an earlier plan of this shape is preferred."""
+    """Inside the caller's view. A profile reads the whole table once, so an earlier plan of this shape and under these
+    policies is preferred; a table that is already there never becomes narrower, whatever is ordered now."""
     subject = f"{topic_of(prefix, source, table.name)}-value"
     newest = registry.latest(subject)
     last = plan_of(newest) if newest is not None else None
     shape = tuple(table.row_columns)
     if last is not None and tuple(c.name for c in last.columns) == shape and last.key == table.key_columns:
-        return last
+        marks = [policies.of(source, table.name, c.name).mark for c in last.columns if c.name != ROWID_COLUMN]
+        if marks == [c.policy for c in last.columns if c.name != ROWID_COLUMN]:
+            return last
     say("capture.profile", f"{table.name}: reading the storage classes of every value")
-    plan = build_table_plan(
+    planned = plan_table(
+        db,
         table,
-        profile_table(db, table),
+        policies,
         source=source,
         prefix=prefix,
         target_schema=target_schema,
         preserve=preserve,
         target_table=target_table,
-        types=types,
     )
-    return carried_over(last, plan) if last is not None and last.key == plan.key else plan
+    for column, why in planned.refused.items():
+        # `up` and `plan` refuse it; what came since follows the profile, so that nothing is lost meanwhile.
+        say("capture.policy", f"{table.name}.{column}: {why}")
+    same_key = last is not None and last.key == planned.plan.key
+    return carried_over(last, planned.plan) if last is not None and same_key else planned.plan

@@ -15,8 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from ops.points import reach
 from schemas.avro import frame, key_schema, subject_of_key, subject_of_value, value_schema
 from schemas.change import Message, Notice, NoticeKind, Record
+from schemas.codecs_json import JSONB
 from schemas.errors import Code, Failed, Misfit, Refusal
-from schemas.plan import TablePlan, widened
+from schemas.misfit import Settled, resettled, settle
+from schemas.plan import TablePlan, with_codec
+from schemas.policy import Policies
 from schemas.ports import Registry, TopicSettings, Transport
 from schemas.rows import RowCodec
 from schemas.wire import notice_message, record_headers
@@ -51,6 +54,7 @@ class Publisher:
         identity: str,
         settings: TopicSettings,
         max_row_bytes: int,
+        policies: Policies | None = None,
     ) -> None:
         self._transport = transport
         self._registry = registry
@@ -58,6 +62,7 @@ class Publisher:
         self._identity = identity
         self._settings = settings
         self._max_row_bytes = max_row_bytes
+        self._policies = policies or Policies()
         self._source = source
         self._look_due_ms = 0
         self._tables: dict[str, _Published] = {}
@@ -141,51 +146,96 @@ class Publisher:
         )
 
     def _messages(self, table: str, records: Sequence[Record], refused: list[Notice]) -> list[Message]:
-        keys, values = self._encoded(table, records)
+        result: list[Message] = []
+        kept, keys, rows = self._encoded(table, list(records), refused, result)
         one = self._tables[table]
-        topic = one.codec.plan.topic
-        result = []
-        at = 0
-        for record, key in zip(records, keys, strict=True):
+        values = iter(rows)
+        for record, key in zip(kept, keys, strict=True):
             framed = frame(one.key_id, key)
             value = None
             if record.row is not None:
-                value = frame(one.value_id, values[at])
-                at += 1
+                value = frame(one.value_id, next(values))
                 if len(framed) + len(value) > self._max_row_bytes:
-                    refused.append(self._quarantine(record, framed, f"{len(value)} bytes are above max_row_bytes"))
+                    reason = f"{len(value)} bytes are above max_row_bytes"
+                    refused.append(self._quarantine(record, framed, one.key_id, reason))
                     continue
-            result.append(Message(topic, framed, value, record_headers(record.op, record.seq, self._identity)))
+            result.append(self._message(one.codec.plan.topic, framed, value, record))
         return result
 
-    def _encoded(self, table: str, records: Sequence[Record]) -> tuple[list[bytes], list[bytes]]:
-        """Payloads of all keys and of the rows that are there. Widens until everything fits: each turn raises one
-        column on a ladder of at most four steps, so this ends."""
-        rows = [record.row for record in records if record.row is not None]
+    def _message(self, topic: str, key: bytes, value: bytes | None, record: Record) -> Message:
+        return Message(topic, key, value, record_headers(record.op, record.seq, self._identity))
+
+    def _encoded(
+        self, table: str, records: list[Record], refused: list[Notice], apart: list[Message]
+    ) -> tuple[list[Record], list[bytes], list[bytes]]:
+        """The records that fit, with the payloads of their keys and of the rows that are there.
+
+        What does not fit widens its column or stays behind, as the policy says: each turn raises one column on a ladder
+        of at most four steps or leaves a record out, so this ends. `apart`: tombstones of keys that never fitted."""
         while True:
             one = self._tables[table]
             try:
-                return one.codec.encode_keys([record.key for record in records]), one.codec.encode_rows(rows)
+                keys = one.codec.encode_keys([record.key for record in records])
+                return records, keys, one.codec.encode_rows([r.row for r in records if r.row is not None])
             except Misfit as misfit:
-                plan = one.codec.plan
-                names = [column.name for column in plan.columns]
-                place = names.index(misfit.column)
-                values: list[object] = [row[place] for row in rows]
-                if misfit.column in plan.key:
-                    within = plan.key.index(misfit.column)
-                    values += [record.key[within] for record in records]
-                self._tables[table] = self._register(widened(plan, misfit.column, values))
+                settled = self._settle(one.codec.plan, misfit.column, records)
+                after = resettled(one.codec.plan, settled)
+                if after != one.codec.plan:
+                    self._tables[table] = self._register(after)
+                records = self._left(records, settled, refused, apart)
 
-    def _quarantine(self, record: Record, key: bytes, reason: str) -> Notice:
-        ids = self._tables[record.table]
+    def _settle(self, plan: TablePlan, column: str, records: Sequence[Record]) -> Settled:
+        place = [one.name for one in plan.columns].index(column)
+        values = [record.row[place] for record in records if record.row is not None]
+        if column in plan.key:
+            within = plan.key.index(column)
+            values += [record.key[within] for record in records]
+        return settle(plan, plan.columns[place], values, self._policies.of(plan.source, plan.table, column))
+
+    def _left(
+        self, records: list[Record], settled: Settled, refused: list[Notice], apart: list[Message]
+    ) -> list[Record]:
+        """The records that the settled column holds; the others go to quarantine, by key."""
+        if not records:
+            return records
+        plan = self._tables[records[0].table].codec.plan
+        place = [one.name for one in plan.columns].index(settled.column)
+        within = plan.key.index(settled.column) if settled.column in plan.key else None
+        kept = []
+        for record in records:
+            reason = settled.refusal(record.row[place]) if record.row is not None else ""
+            if not reason and within is not None:
+                reason = settled.refusal(record.key[within])
+            if not reason:
+                kept.append(record)
+                continue
+            key, key_id = self._any_key(plan, record)
+            if record.row is None:
+                apart.append(self._message(plan.topic, key, None, record))
+            else:
+                refused.append(self._quarantine(record, key, key_id, reason))
+        return kept
+
+    def _any_key(self, plan: TablePlan, record: Record) -> tuple[bytes, int]:
+        """The framed key and its schema id, in a key schema that holds any key."""
+        own = self._tables[record.table]
+        try:
+            return frame(own.key_id, own.codec.encode_keys([record.key])[0]), own.key_id
+        except Misfit:
+            for name in plan.key:
+                plan = with_codec(plan, name, JSONB.name, "")
+            key_id = self._registry.register(subject_of_key(plan), key_schema(plan))
+            return frame(key_id, RowCodec(plan).encode_keys([record.key])[0]), key_id
+
+    def _quarantine(self, record: Record, key: bytes, key_id: int, reason: str) -> Notice:
         return Notice(
             NoticeKind.QUARANTINE,
             self._source,
             record.table,
             record.seq,
             reason,
-            value_schema_id=ids.value_id,
-            key_schema_id=ids.key_id,
+            value_schema_id=self._tables[record.table].value_id,
+            key_schema_id=key_id,
             key=base64.b64encode(key).decode(),
         )
 

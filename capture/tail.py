@@ -39,6 +39,7 @@ from schemas.introspect import introspect
 from schemas.model import KeyKind, Table
 from schemas.names import notice_topic, target_names, watermark_topic
 from schemas.plan import TablePlan
+from schemas.policy import Policies
 from schemas.ports import Clock, Registry, TopicSettings, Transport
 from schemas.wire import watermark_message
 
@@ -53,8 +54,7 @@ class CaptureSettings:
     prefix: str
     target_schema: str
     preserve: bool = False
-    types: str = "profile"
-    """"storage": text stays text and 0/1 stays bigint."""
+    policies: Policies = field(default_factory=Policies)
     batch_rows: int = 1000
     batch_bytes: int = 8 * 1024 * 1024
     """A chunk ends once the rows read weigh this much."""
@@ -164,6 +164,7 @@ class CaptureTail:
             identity=meta.identity,
             settings=settings.topic,
             max_row_bytes=settings.max_row_bytes,
+            policies=settings.policies,
         )
         self._host_path = f"{os.uname().nodename}:{db.path}"
         self._sent_at_ms = 0
@@ -230,7 +231,7 @@ class CaptureTail:
             target_schema=self._settings.target_schema,
             target_table=target_table,
             preserve=self._settings.preserve,
-            types=self._settings.types,
+            policies=self._settings.policies,
             say=self._say,
         )
 

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from capture.sqlite_triggers import log_statements, trigger_statements
-from cli.wiring import open_source, target_schema
+from cli.profiling import ProfileBar, ProfileCache
+from cli.wiring import open_source, policies_of, target_schema
 from ops.config import Config
 from schemas.advice import seen
 from schemas.bookkeeping import statements as bookkeeping
 from schemas.ddl import create_table, grants, indexes, not_nulls
-from schemas.errors import Code, Failed
+from schemas.errors import Code, ConfigError, Failed
 from schemas.introspect import introspect
 from schemas.model import Database, KeyKind, Table
-from schemas.names import quote, target_names
+from schemas.names import fold, quote, target_names
 from schemas.objects import ObjectVerdict, Verdict, When, parents_of, verdicts, wanted_views
 from schemas.opening import after_switch, at_switch
 from schemas.orphans import orphans
-from schemas.plan import TablePlan, build_table_plan
+from schemas.plan import TablePlan
+from schemas.planner import plan_table
+from schemas.policy import Policies
 from schemas.ports import Sqlite
-from schemas.profile import profile_table
+from schemas.restore import unrestorable
 from schemas.sequences import generated_key, identity
 
 COPY_ROWS_A_SECOND = 50_000
@@ -32,7 +36,7 @@ COPY_ROWS_A_SECOND = 50_000
 @dataclass(frozen=True, slots=True)
 class SourcePlan:
     """One source as one view of it shows. `rows`, `sizes` (bytes on disk, None: not known), `longest` (column -> bytes of
-    its longest value): by table."""
+    its longest value), `refused` (column -> why its policy cannot be followed): by table."""
 
     database: Database
     plans: dict[str, TablePlan]
@@ -41,35 +45,67 @@ class SourcePlan:
     longest: dict[str, dict[str, int]]
     orphaned: Mapping[tuple[str, int], int]
     """(table, place of the foreign key) -> rows without a parent."""
+    refused: dict[str, dict[str, str]]
 
 
-def plan_of(config: Config, source: str) -> SourcePlan:
-    """Everything derived from one source, in one view of it."""
+def plan_of(config: Config, source: str, *, show: ProfileBar | None = None) -> SourcePlan:
+    """Everything derived from one source, in one view of it.
+
+    Raises ConfigError for a column in the configuration that the source does not have."""
     db = open_source(config, source)
     preserve = config.identifiers == "preserve"
+    policies = policies_of(config)
+    cache = ProfileCache(config.path(config.run_folder) / f"profile-{source}.json")
     try:
+        # Before the view opens: what is written in between makes the kept profile look older than it is, never newer.
+        state = cache.state(db)
         with db.read_view():
             database = introspect(db)
+            _refuse_unknown_columns(policies, source, database)
             tables = [table for table in database.tables.values() if replicable(config, table)]
             names = target_names([table.name for table in tables], preserve=preserve, what="table")
-            made = SourcePlan(database, {}, {}, _sizes(db, database), {}, orphans(db, tables).rows)
+            made = SourcePlan(database, {}, {}, _sizes(db, database), {}, orphans(db, tables).rows, {})
             for table in tables:
-                profile = profile_table(db, table)
-                made.rows[table.name] = profile.rows
-                made.longest[table.name] = {name: one.max_bytes for name, one in profile.columns.items()}
-                made.plans[table.name] = build_table_plan(
+                asked = [(c.name, policies.of(source, table.name, c.name).type) for c in table.columns]
+                planned = plan_table(
+                    db,
                     table,
-                    profile,
+                    policies,
                     source=source,
                     prefix=config.transport.prefix,
                     target_schema=target_schema(config, source),
                     preserve=preserve,
                     target_table=names[table.name],
-                    types=config.types,
+                    profile=cache.find(table, state, asked),
+                    said=show.table(source, table.name) if show is not None else lambda rows, expected: None,  # noqa: ARG005
                 )
+                cache.keep(table, state, asked, planned.profile)
+                made.rows[table.name] = planned.profile.rows
+                made.longest[table.name] = {name: one.max_bytes for name, one in planned.profile.columns.items()}
+                made.plans[table.name] = planned.plan
+                made.refused[table.name] = planned.refused
     finally:
         db.close()
+    cache.save()
     return made
+
+
+def _refuse_unknown_columns(policies: Policies, source: str, database: Database) -> None:
+    """A setting for a column that is not there does nothing, and its author thinks it does."""
+    known = {
+        fold(f"{source}.{table.name}.{column.name}"): f"{source}.{table.name}.{column.name}"
+        for table in database.tables.values()
+        for column in table.columns
+    }
+    for name in policies.names(source):
+        if fold(name) not in known:
+            near = difflib.get_close_matches(fold(name), known, n=1)
+            raise ConfigError(
+                Code.CONFIG_INVALID,
+                f'[columns."{name}"]: source {source} has no such column',
+                source=source,
+                hint=f'did you mean "{known[near[0]]}"?' if near else "tailrace plan lists the columns",
+            )
 
 
 def _sizes(db: Sqlite, database: Database) -> dict[str, int] | None:
@@ -90,13 +126,24 @@ def replicable(config: Config, table: Table) -> bool:
     return config.wants(table.name) and table.key.kind is not KeyKind.WHOLE_ROW
 
 
-def plan_document(config: Config, sources: Sequence[str]) -> dict[str, Any]:
+def plan_document(config: Config, sources: Sequence[str], *, show: ProfileBar | None = None) -> dict[str, Any]:
     """`plan --json`."""
-    return {"sources": {source: _document(config, source) for source in sources}}
+    return {"sources": {source: _document(config, source, show) for source in sources}}
 
 
-def _document(config: Config, source: str) -> dict[str, Any]:
-    one = plan_of(config, source)
+def refusals(document: dict[str, Any]) -> list[str]:
+    """What the plan refuses, by name."""
+    return [
+        f"{source}.{one['table']}" + (f".{one['name']}" if one["kind"] == "column" else "") + f": {one['reason']}"
+        for source, part in document["sources"].items()
+        for one in part["objects"]
+        if one["verdict"] == "refused"
+    ]
+
+
+def _document(config: Config, source: str, show: ProfileBar | None) -> dict[str, Any]:
+    one = plan_of(config, source, show=show)
+    policies = policies_of(config)
     objects = _objects(config, one)
     tables = [
         {
@@ -111,6 +158,7 @@ def _document(config: Config, source: str) -> dict[str, Any]:
                 {"column": c.name, "declared": c.declared, "type": c.pg_type, "codec": c.codec, "why": c.why}
                 for c in plan.columns
             ],
+            "not_restorable": unrestorable(plan, policies),
             "seen": [{"column": column, "text": text} for column, text in seen(one.database.tables[name], plan)],
         }
         for name, plan in one.plans.items()
@@ -144,7 +192,12 @@ def _objects(config: Config, one: SourcePlan) -> list[ObjectVerdict]:
     tables = one.database.tables
     left_out = {name for name in tables if not config.wants(name)}
     named = replace(one.database, tables={n: t if n not in left_out else _bare(t) for n, t in tables.items()})
-    return verdicts(named, one.plans, views=config.views, longest=one.longest, orphaned=one.orphaned)
+    found = verdicts(named, one.plans, views=config.views, longest=one.longest, orphaned=one.orphaned)
+    return found + [
+        ObjectVerdict(table, column, "column", Verdict.REFUSED, why, When.NEVER)
+        for table, columns in one.refused.items()
+        for column, why in columns.items()
+    ]
 
 
 def _choices(config: Config, one: SourcePlan, objects: Sequence[ObjectVerdict]) -> list[str]:
@@ -157,7 +210,7 @@ def _choices(config: Config, one: SourcePlan, objects: Sequence[ObjectVerdict]) 
         )
     if any(o.kind == "view" and o.reason.startswith("not asked for") for o in objects):
         found.append('views = "all" makes the views that have a counterpart when the target opens')
-    refused = [o.table for o in objects if o.verdict is Verdict.REFUSED]
+    refused = sorted({o.table for o in objects if o.verdict is Verdict.REFUSED})
     if refused:
         found.append(f"exclude_tables = {json.dumps(refused)} leaves behind what cannot be moved")
     if config.identifiers != "preserve" and any(p.table != p.target_table for p in one.plans.values()):

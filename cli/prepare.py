@@ -10,7 +10,8 @@ from cli.checks import run_checks
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
 from cli.plan_html import plan_page
 from cli.plan_text import plan_lines
-from cli.planning import grants_sql, plan_document, plan_sql
+from cli.planning import grants_sql, plan_document, plan_sql, refusals
+from cli.profiling import profile_bar
 from cli.speed import measured
 from ops.config import sample
 from schemas.errors import Code, ConfigError, Failed, Refusal
@@ -107,7 +108,14 @@ def plan_command(ctx: click.Context, json_output: bool, show_sql: bool, html: Pa
         texts = plan_sql(config, names)
         emit(texts, [f"{text};" for text in texts], json_output=json_output)
         return
-    document = plan_document(config, names)
+    with profile_bar() as show:
+        document = plan_document(config, names, show=show)
     if html is not None:
         html.write_text(plan_page(document), encoding="utf-8")
     emit(document, plan_lines(document), json_output=json_output)
+    if refused := refusals(document):
+        raise Refusal(
+            Code.POLICY_REFUSED,
+            f"{len(refused)} of it cannot be moved so: {'; '.join(refused[:3])}",
+            hint="choose another policy, or leave it out with exclude_tables",
+        )

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from msgspec.structs import asdict
+
 from adapters.filelock import FileLock
 from adapters.locallog import LocalLog
 from adapters.postgres import Postgres
@@ -28,6 +30,7 @@ from ops.telemetry import Telemetry
 from ops.units import Done, unheard
 from schemas.errors import Code, ConfigError
 from schemas.names import schema_topic, target_names
+from schemas.policy import ColumnPolicy, Policies
 from schemas.ports import REGISTRY_CALLS, TRANSPORT_CALLS, Registry, TopicSettings, Transport
 from schemas.transit import plain_url, refuse_plaintext
 from sink.group import SinkGroup
@@ -127,12 +130,19 @@ def target_schema(config: Config, source: str) -> str:
     return next(iter(names.values()))
 
 
+def policies_of(config: Config) -> Policies:
+    """What is ordered for values, per database and per column."""
+    default = ColumnPolicy(config.types, config.on_nul, config.on_mixed, config.on_misfit)
+    own = {name: {key: value for key, value in asdict(one).items() if value} for name, one in config.columns.items()}
+    return Policies(default, own)
+
+
 def capture_settings(config: Config, source: str) -> CaptureSettings:
     return CaptureSettings(
         prefix=config.transport.prefix,
         target_schema=target_schema(config, source),
         preserve=config.identifiers == "preserve",
-        types=config.types,
+        policies=policies_of(config),
         batch_rows=config.batch_size,
         max_row_bytes=config.limits.max_row_bytes,
         limits=LogLimits(
@@ -182,6 +192,7 @@ def snapshot_of(config: Config, source: str, registry: Registry, say: Say, done:
         registry,
         SystemClock(),
         max_wal_bytes=config.limits.max_wal_bytes,
+        policies=policies_of(config),
         silent_ms=max(SILENT_MS, int(config.session_timeout_s * 1000)),
         say=say,
         done=done,
@@ -201,7 +212,7 @@ def sink_of(
     """`target`: the session of a group's member, which all its sinks share."""
     return SinkTail(
         source,
-        PostgresTarget(target or open_target(config, f"sink-{source}"), registry, source),
+        PostgresTarget(target or open_target(config, f"sink-{source}"), registry, source, on_misfit=config.on_misfit),
         transport,
         SystemClock(),
         SinkSettings(config.transport.prefix, max_transaction_rows=config.limits.max_transaction_rows),

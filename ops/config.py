@@ -20,6 +20,7 @@ from ops.secrets import resolve, resolve_url
 from schemas.errors import Code, ConfigError, Refusal
 from schemas.formats import CONFIGURATION, refuse_unreadable
 from schemas.names import target_names
+from schemas.policy import CHOICES
 
 MIB = 1024 * 1024
 MIN_SESSION_S = 3.0
@@ -81,6 +82,16 @@ class CutoverConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rollback_window_days: int = 14
 
 
+class ColumnConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[columns."source.table.column"]: what differs for one column; empty: as for all. See schemas/policy.py."""
+
+    type: str = ""
+    on_nul: str = ""
+    on_mixed: str = ""
+    on_misfit: str = ""
+    restore: str = ""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One tailrace.toml."""
 
@@ -94,6 +105,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Role that owns what is created (SET ROLE after connecting); empty: the connecting role."""
     identifiers: str = "fold"
     types: str = "profile"
+    on_nul: str = "bytea"
+    on_mixed: str = "jsonb"
+    on_misfit: str = "widen"
     exclude_tables: list[str] = []
     include_tables: list[str] = []
     views: list[str] | str = []
@@ -106,6 +120,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Several sinks of this configuration share its sources; False: a second sink is refused."""
     session_timeout_s: float = 10.0
     """How long a sink or a copy that fell silent keeps what it works on from the others."""
+    columns: dict[str, ColumnConfig] = {}
     transport: TransportConfig = TransportConfig()
     registry: RegistryConfig = RegistryConfig()
     limits: LimitsConfig = LimitsConfig()
@@ -152,7 +167,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _ALLOWED = {
     "identifiers": {"fold", "preserve"},
-    "types": {"profile", "storage"},
+    **{name: set(CHOICES[name]) for name in ("types", "on_nul", "on_mixed", "on_misfit")},
     "transport.kind": {"local", "kafka"},
     "transport.driver": {"kafka-python", "confluent"},
     "transport.topics": {"create", "existing"},
@@ -185,6 +200,8 @@ def parse(document: dict[str, Any], *, folder: Path, name: str) -> Config:
     _refuse_unknown(document.get("registry", {}), RegistryConfig, name, "registry.")
     _refuse_unknown(document.get("limits", {}), LimitsConfig, name, "limits.")
     _refuse_unknown(document.get("cutover", {}), CutoverConfig, name, "cutover.")
+    for column, settings in document.get("columns", {}).items() if isinstance(document.get("columns"), dict) else ():
+        _refuse_unknown(settings, ColumnConfig, name, f'columns."{column}".')
     try:
         config = msgspec.convert({**document, "folder": str(folder)}, Config)
     except msgspec.ValidationError as error:
@@ -199,6 +216,12 @@ def parse(document: dict[str, Any], *, folder: Path, name: str) -> Config:
             )
     if isinstance(config.views, str) and config.views != "all":
         raise ConfigError(Code.CONFIG_INVALID, f"{name}: views = {config.views!r}", hint='a list of names, or "all"')
+    for column, one in config.columns.items():
+        for key, value in msgspec.structs.asdict(one).items():
+            if value and value not in CHOICES[key]:
+                near = difflib.get_close_matches(value, CHOICES[key], n=1)
+                hint = f'did you mean "{near[0]}"?' if near else f"one of: {', '.join(CHOICES[key])}"
+                raise ConfigError(Code.CONFIG_INVALID, f'{name}: columns."{column}".{key} = {value!r}', hint=hint)
     if not config.source_databases:
         raise ConfigError(Code.CONFIG_INVALID, f"{name}: [source_databases] is empty", hint='add: name = "file.db"')
     _refuse_shared(config, name)

@@ -99,3 +99,18 @@ NUMERIC = Codec(
 )
 
 AFFINITY_TEXT = tuple(affinity_text(one) for one in (Affinity.INTEGER, Affinity.NUMERIC, Affinity.REAL))
+
+
+def _loose_text(value: int | float | str) -> str:
+    return value if isinstance(value, str) else number_text(value)
+
+
+LOOSE_TEXT = Codec(
+    "loose-text",
+    "text",
+    "string",
+    frozenset({int, float, str}),
+    check=lambda value: type(value) is not str or no_nul(value),
+    encode=_loose_text,
+)
+"""The one codec that forgets something: the class of a number. Only `on_mixed = "text"` chooses it."""

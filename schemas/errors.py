@@ -83,6 +83,7 @@ class Code(StrEnum):
     # values and schema
     MISFIT = "misfit"
     NAME_COLLISION = "name-collision"
+    POLICY_REFUSED = "policy-refused"
     # verification and operation
     NOT_COMPARED = "not-compared"
     LAG_UNKNOWN = "lag-unknown"
@@ -162,6 +163,14 @@ class Superseded(TailraceError):
 
 class Failed(TailraceError):
     """A permanent failure that is no refusal of ours: corruption, a full disk, a permission."""
+
+
+class IndexRowTooLarge(Failed):
+    """A value is too long for one index of the target; the index is named, so that it can be made over a digest."""
+
+    def __init__(self, message: str, *, index: str, table: str | None) -> None:
+        super().__init__(Code.TARGET_REFUSED, message, table=table, hint="tailrace quarantine list")
+        self.index = index
 
 
 class Misfit(TailraceError):

@@ -131,7 +131,9 @@ def fill(old: str, new: str, name: str) -> str:
         return fill("text", new, sql_text(old, name)) if new != "text" else sql_text(old, name)
     if old == "json" and new != "json":
         return fill("text", new, f"{name}::text") if new != "text" else f"{name}::text"
-    if new.startswith("affinity-text"):
+    if new == "loose-text" and old in ("text", "loose-text"):
+        return name
+    if new.startswith("affinity-text") or new == "loose-text":
         return {
             "double": _double_text(name),
             "boolean": f"({name}::int)::text",

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, replace
 
 from schemas.model import OWN_PREFIX, ROWID_COLUMN, Affinity, Column, KeyKind, Table
 from schemas.names import fold, target_names, topic_of, with_digest
+from schemas.policy import ColumnPolicy, Policies
 from schemas.profile import ColumnProfile, TableProfile
-from schemas.typemap import choose, codec, join, widen
+from schemas.typemap import choose, codec, join
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class ColumnPlan:
     why: str
     """One sentence for `plan`: why this type."""
     affinity: str = "BLOB"
+    policy: str = ""
+    """What the operator ordered when this was decided (policy.ColumnPolicy.mark)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,10 @@ def build_table_plan(
     target_schema: str,
     preserve: bool = False,
     target_table: str | None = None,
-    types: str = "profile",
+    policies: Policies | None = None,
 ) -> TablePlan:
-    """Derive the plan of one table from its shape and its profile. `types`: see `typemap.choose`."""
+    """Derive the plan of one table from its shape and its profile."""
+    orders = policies or Policies()
     indexed = {term.column for index in table.indexes for term in index.terms}
     names = target_names(table.row_columns, preserve=preserve)
     columns = []
@@ -79,7 +83,7 @@ def build_table_plan(
                 names[column.name],
                 in_key=column.name in table.key_columns,
                 indexed=column.name in indexed,
-                types=types,
+                policy=orders.of(source, table.name, column.name),
             )
         )
     return TablePlan(
@@ -101,9 +105,9 @@ def _column_plan(
     *,
     in_key: bool,
     indexed: bool = False,
-    types: str = "profile",
+    policy: ColumnPolicy,
 ) -> ColumnPlan:
-    chosen, why = choose(column, profile, in_key=in_key, indexed=indexed, types=types)
+    chosen, why = choose(column, profile, in_key=in_key, indexed=indexed, policy=policy)
     return ColumnPlan(
         name=column.name,
         target=target,
@@ -113,6 +117,7 @@ def _column_plan(
         not_null=in_key or (column.not_null and not profile.nulls),
         why=why,
         affinity=column.affinity,
+        policy=policy.mark,
     )
 
 
@@ -125,14 +130,9 @@ def with_codec(plan: TablePlan, column: str, name: str, why: str) -> TablePlan:
     return replace(plan, columns=columns)
 
 
-def widened(plan: TablePlan, column: str, values: list[object]) -> TablePlan:
-    """The plan with the narrowest codec in `column` that also carries these SQLite values."""
-    one = next(one for one in plan.columns if one.name == column)
-    return with_codec(plan, column, widen(one.codec, values, Affinity(one.affinity)), "widened by a later value")  # type: ignore[arg-type]
-
-
-def with_columns(plan: TablePlan, table: Table) -> TablePlan:
+def with_columns(plan: TablePlan, table: Table, policies: Policies | None = None) -> TablePlan:
     """The plan with every column of the table; new ones as narrow as an empty profile says, widened by what comes."""
+    orders = policies or Policies()
     known = {column.name for column in plan.columns}
     names = {column.target for column in plan.columns}
     added = []
@@ -143,7 +143,11 @@ def with_columns(plan: TablePlan, table: Table) -> TablePlan:
                 if fold(column.name) in {fold(name) for name in known}:
                     continue  # renamed in case only: the folded column stays
                 target = with_digest(target, column.name)
-            added.append(_column_plan(column, ColumnProfile(), target, in_key=False, indexed=True, types="storage"))
+            policy = orders.of(plan.source, plan.table, column.name)
+            empty = _column_plan(
+                column, ColumnProfile(), target, in_key=False, indexed=True, policy=replace(policy, types="storage")
+            )
+            added.append(replace(empty, policy=policy.mark))
     return replace(plan, columns=(*plan.columns, *(replace(column, not_null=False) for column in added)))
 
 

@@ -8,18 +8,20 @@ Trap: the declared name is not the affinity: STRING, UUID and JSON are NUMERIC, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from schemas.codecs import BLOB, BOOLEAN, DOUBLE, LONG, PLAIN, TEXT, TEXT_BYTES, Codec, fits
 from schemas.codecs_dates import DATE, python_form, timestamp
 from schemas.codecs_json import JSON, JSONB
-from schemas.codecs_numbers import AFFINITY_TEXT, NUMERIC
+from schemas.codecs_numbers import AFFINITY_TEXT, LOOSE_TEXT, NUMERIC
 from schemas.model import Affinity, Column, Value
+from schemas.policy import ColumnPolicy
 from schemas.profile import ColumnProfile
 
 __all__ = ["Codec", "choose", "codec", "fits", "is_decimal", "join", "widen", "wider"]
 
-_CODECS = {one.name: one for one in (*PLAIN, NUMERIC, *AFFINITY_TEXT, DATE, JSON, JSONB)}
+_CODECS = {one.name: one for one in (*PLAIN, NUMERIC, *AFFINITY_TEXT, DATE, JSON, JSONB, LOOSE_TEXT)}
 _NUMBERS = (Affinity.INTEGER, Affinity.NUMERIC, Affinity.REAL)
 _EXACT = (Affinity.INTEGER, Affinity.NUMERIC)
 """Affinities that store an integral real as an integer, so that numeric tells the classes apart."""
@@ -37,17 +39,37 @@ def is_decimal(column: Column) -> bool:
 
 
 def choose(
-    column: Column, profile: ColumnProfile, *, in_key: bool, indexed: bool = False, types: str = "profile"
+    column: Column,
+    profile: ColumnProfile,
+    *,
+    in_key: bool,
+    indexed: bool = False,
+    policy: ColumnPolicy | None = None,
 ) -> tuple[Codec, str]:
     """The codec of a column and one sentence why.
 
     Args:
         in_key: keys never become boolean or json.
         indexed: json has no order, so an indexed column stays text.
-        types: "storage" keeps text as text and 0/1 as bigint, for applications that rely on it.
+        policy: None: the defaults.
     """
+    policy = policy or ColumnPolicy()
+    if policy.type:
+        ordered = _ordered(policy.type, column, profile, policy)
+        if ordered is not None:
+            return ordered, f'ordered: type = "{policy.type}"'
+    if profile.awkward_text and policy.on_nul == "quarantine":
+        kept = f'; {profile.awkward_text:,} texts with a NUL or not UTF-8 stay behind: on_nul = "quarantine"'
+        found, why = choose(column, replace(profile, awkward_text=0), in_key=in_key, indexed=indexed, policy=policy)
+        return found, why + kept
+    return _by_profile(column, profile, policy, in_key=in_key, indexed=indexed)
+
+
+def _by_profile(
+    column: Column, profile: ColumnProfile, policy: ColumnPolicy, *, in_key: bool, indexed: bool
+) -> tuple[Codec, str]:
     classes = profile.classes
-    storage = types == "storage"
+    storage = policy.types == "storage"
     if not classes:
         return _when_empty(column, plain=in_key or indexed or storage, storage=storage)
     decimal = is_decimal(column) and not storage and not (in_key and classes == {"int"})
@@ -68,7 +90,37 @@ def choose(
     if "blob" not in classes and column.affinity in _NUMBERS and not profile.awkward_text:
         mixed = " and ".join(sorted(classes))
         return codec(f"affinity-text:{column.affinity}"), f"{mixed}: {column.affinity} affinity restores the class"
-    return JSONB, f"a mix of {', '.join(sorted(classes))} in {column.affinity} affinity"
+    mix = f"a mix of {', '.join(sorted(classes))} in {column.affinity} affinity"
+    if policy.on_mixed == "text" and "blob" not in classes and not profile.awkward_text and not (in_key or indexed):
+        return LOOSE_TEXT, f'{mix}: on_mixed = "text", the class of numbers is not kept'
+    if policy.on_mixed == "refuse":
+        most = max(
+            (profile.ints, LONG), (profile.reals, DOUBLE), (profile.texts, TEXT), (profile.blobs, BLOB), key=_first
+        )
+        return most[1], f'{mix}: on_mixed = "refuse", what does not fit stays behind'
+    return JSONB, mix
+
+
+def _first(pair: tuple[int, Codec]) -> int:
+    return pair[0]
+
+
+def _ordered(kind: str, column: Column, profile: ColumnProfile, policy: ColumnPolicy) -> Codec | None:
+    """The codec of an ordered type; None where the profile shows that no codec of that type carries the values."""
+    classes = profile.classes
+    if kind == "text":
+        if classes <= {"text"} and not profile.awkward_text:
+            return TEXT
+        if column.affinity in _NUMBERS and "blob" not in classes and not profile.awkward_text:
+            return codec(f"affinity-text:{column.affinity}")
+        return LOOSE_TEXT if policy.on_mixed == "text" and "blob" not in classes else None
+    if kind == "bytea":
+        return BLOB if classes <= {"blob"} else TEXT_BYTES if classes == {"text"} else None
+    if kind == "timestamp":
+        form = profile.form or ("" if classes else "timestamp:_0")
+        return codec(form) if form.startswith("timestamp:") else None
+    plain = {"bigint": LONG, "boolean": BOOLEAN, "double precision": DOUBLE, "numeric": NUMERIC, "date": DATE}
+    return {**plain, "json": JSON, "jsonb": JSONB}[kind]
 
 
 def _of_text(profile: ColumnProfile, *, json: bool, dates: bool) -> tuple[Codec, str]:
@@ -98,13 +150,11 @@ def _when_empty(column: Column, *, plain: bool, storage: bool) -> tuple[Codec, s
     return TEXT, "no values yet"
 
 
-def widen(name: str, values: Iterable[Value], affinity: Affinity) -> str:
-    """The narrowest codec that carries what `name` carried and these values too."""
+def widen(name: str, values: Iterable[Value], affinity: Affinity, *, shut: Collection[str] = frozenset()) -> str | None:
+    """The narrowest codec, none of `shut`, that carries what `name` carried and these values too; None: there is none."""
     seen = list(values)
-    for candidate in map(codec, wider(name, affinity)):
-        if all(fits(candidate, value) for value in seen):
-            return candidate.name
-    return JSONB.name
+    steps = (one for one in wider(name, affinity) if one not in shut)
+    return next((one for one in steps if all(fits(codec(one), value) for value in seen)), None)
 
 
 def wider(name: str, affinity: Affinity | None) -> list[str]:
@@ -137,5 +187,9 @@ def join(one: str, other: str, affinity: Affinity | None = None) -> str:
         # An affinity codec among the two says which affinity the column has.
         known = {name.partition(":")[2] for name in (one, other) if name.startswith("affinity-text:")}
         affinity = Affinity(known.pop()) if len(known) == 1 else None
+    if LOOSE_TEXT.name in (one, other):
+        # Beside what text cannot hold, and beside jsonb, the class is kept from now on.
+        rest = other if one == LOOSE_TEXT.name else one
+        return LOOSE_TEXT.name if rest not in (BLOB.name, TEXT_BYTES.name, JSONB.name) else JSONB.name
     above = wider(other, affinity)
     return next(name for name in wider(one, affinity) if name in above)

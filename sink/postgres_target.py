@@ -17,7 +17,9 @@ from adapters.postgres import Postgres
 from ops.points import reach
 from schemas.avro import plan_of, unframe
 from schemas.change import Collapsed, Notice, NoticeKind, Progress, TableState, TopicPartition, Watermark
-from schemas.errors import Code, Failed, Misfit, Superseded
+from schemas.ddl import full_name
+from schemas.errors import Code, Failed, IndexRowTooLarge, Misfit, Superseded
+from schemas.names import constraint_name
 from schemas.plan import TablePlan
 from schemas.ports import Registry
 from schemas.rows import RowCodec
@@ -60,7 +62,10 @@ def _storable(codec: RowCodec, key: tuple[Any, ...]) -> list[tuple[Any, ...]]:
 class PostgresTarget:
     """Implements ports.Target: writes the cuts of one source."""
 
-    def __init__(self, target: Postgres, registry: Registry, source: str) -> None:
+    def __init__(self, target: Postgres, registry: Registry, source: str, *, on_misfit: str = "widen") -> None:
+        """`on_misfit`: "quarantine": a row with a value too long for an index stays behind; else that index is made over
+        digests."""
+        self._on_misfit = on_misfit
         self._target = target
         self._registry = registry
         self._source = source
@@ -150,13 +155,32 @@ class PostgresTarget:
         deletes = self._keys_for(codec, collapsed.deletes)
         rows = self._rows_for(plan, codec, collapsed.upserts)
         self._quarantine.free(table, collapsed.deletes + [key for key, _ in collapsed.upserts], seq)
-        try:
-            with self._target.transaction():
-                self._write(plan, codec, deletes, rows)
-        except Failed as error:
-            if error.code not in (Code.TARGET_CONFLICT, Code.TARGET_REFUSED):
-                raise
-            self._one_by_one(table, plan, deletes, rows, collapsed, seq)
+        while True:
+            try:
+                with self._target.transaction():
+                    self._write(plan, codec, deletes, rows)
+                return
+            except IndexRowTooLarge as error:
+                if not self._digests(error.index, plan, table):
+                    break
+            except Failed as error:
+                if error.code not in (Code.TARGET_CONFLICT, Code.TARGET_REFUSED):
+                    raise
+                break
+        self._one_by_one(table, plan, deletes, rows, collapsed, seq)
+
+    def _digests(self, index: str, plan: TablePlan, table: str) -> bool:
+        """Drop an index that a value is too long for; the finalise makes it anew, over digests where it must. Each turn
+        takes one index away, so asking again ends. The key's own index stays: without it no row is found."""
+        if self._on_misfit == "quarantine" or index == constraint_name(plan.target_table, suffix="pkey"):
+            return False
+        self._target.run(f"DROP INDEX {full_name(plan, index)}")
+        self._target.run(
+            "UPDATE tailrace.tables SET state = CASE state WHEN 'following' THEN 'caught-up' ELSE state END "
+            'WHERE source = %s AND "table" = %s',
+            (self._source, table),
+        )
+        return True
 
     def _write(
         self, plan: TablePlan, codec: RowCodec, deletes: list[tuple[Any, ...]], rows: list[tuple[Any, ...]]

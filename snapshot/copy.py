@@ -8,21 +8,25 @@ after a crash the copy goes on behind the last committed key, and no row is copi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from adapters.postgres import Postgres
 from ops.points import reach
 from ops.units import Done, Unit, unheard
 from schemas.avro import frame, key_schema, plan_of, subject_of_key, subject_of_value, value_schema
+from schemas.codecs import fits
+from schemas.codecs_json import JSONB
 from schemas.ddl import create_table, full_name
-from schemas.errors import Code, Failed, Misfit, Transient
+from schemas.errors import Code, Failed, IndexRowTooLarge, Misfit, Transient
 from schemas.evolution import covers, evolve
+from schemas.misfit import resettled, settle
 from schemas.model import Key, Row, Table
-from schemas.names import quote, short
-from schemas.plan import TablePlan, widened, with_columns
+from schemas.names import quote, short, text_literal
+from schemas.plan import TablePlan, with_codec, with_columns
+from schemas.policy import Policies
 from schemas.ports import Clock, Registry, Source, SourceReader
 from schemas.rows import RowCodec
+from schemas.typemap import codec
 from snapshot.chunks import ChunkSize
 from snapshot.merge import merge
 from snapshot.slices import Slices
@@ -45,6 +49,7 @@ class TableCopy:
         *,
         max_chunk_bytes: int = 64 * 1024 * 1024,
         done: Done = unheard,
+        policies: Policies | None = None,
     ) -> None:
         self._source = source
         self._reader = reader
@@ -55,6 +60,7 @@ class TableCopy:
         self._state = CopyState(target, source.name)
         self._sizes: dict[str, ChunkSize] = {}
         self._max_chunk_bytes = max_chunk_bytes
+        self._policies = policies or Policies()
         self._shapes: dict[str, TablePlan] = {}
         self._careful: dict[str, int] = {}
         """Slices of a table that are still to be taken one by one."""
@@ -76,7 +82,7 @@ class TableCopy:
         asked = plan_of(self._registry.schema(work.value_schema_id))
         if asked.key != table.key_columns or not {c.name for c in asked.columns} <= set(table.row_columns):
             return False
-        incoming = with_columns(asked, table)
+        incoming = with_columns(asked, table, self._policies)
         shadow = None
         with self._target.transaction():
             exists = work.plan is not None and self._exists(work.plan)
@@ -154,11 +160,13 @@ class TableCopy:
         names = [column.name for column in plan.columns]
         rows = [row for batch in slices.slices(names, most=1) for row in batch]
         if rows:
-            plan, values = self._fitted(plan, rows)
+            plan, fitting, left = self._fitted(plan, rows)
+            values = RowCodec(plan).rows_to_pg(fitting)
             with self._target.transaction():
                 self._widen(work, plan)
-                for at, reason in self._write(work, plan, values, 0):
-                    named = dict(zip(names, rows[at], strict=True))
+                left += [(fitting[at], why) for at, why in self._write(work, plan, values, 0)]
+                for row, reason in left:
+                    named = dict(zip(names, row, strict=True))
                     key = tuple(named[name] for name in table.key_columns)
                     self._quarantine(work, plan, key, reason, slices.head)
                 self._note(work, slices)
@@ -191,6 +199,12 @@ class TableCopy:
                     self._target.run(NO_HURRY)
                     self._merge(work, self._plan(work))
                 self._state.copied(work, head=slices.head)
+        except IndexRowTooLarge as error:
+            if work.plan is None:
+                raise
+            # A row of the shadow is too long for an index that the table has: the finalise makes that one over digests.
+            drop_indexes(self._target, work.plan, f"NOT indisprimary AND relname = {text_literal(error.index)}")
+            return False
         except Failed as error:
             if error.code is not Code.TARGET_CONFLICT or work.plan is None:
                 raise
@@ -214,17 +228,26 @@ class TableCopy:
             return work.plan
         return self._shapes[work.table]
 
-    def _fitted(self, plan: TablePlan, rows: Sequence[Row]) -> tuple[TablePlan, list[tuple[object, ...]]]:
-        """Rows as parameters, and the plan that carries them: a value newer than the profile widens it."""
+    def _fitted(self, plan: TablePlan, rows: list[Row]) -> tuple[TablePlan, list[Row], list[tuple[Row, str]]]:
+        """The plan that carries the rows, the rows it carries, and those that stay behind with the reason: a value newer
+        than the profile widens its column or goes to quarantine, as the policy says."""
         names = [column.name for column in plan.columns]
+        left: list[tuple[Row, str]] = []
         while True:
             try:
-                return plan, RowCodec(plan).rows_to_pg(rows)
+                RowCodec(plan).rows_to_pg(rows)
             except Misfit as misfit:
                 place = names.index(misfit.column)
-                before, plan = plan, widened(plan, misfit.column, [row[place] for row in rows])
-                assert plan != before, "the widest codec accepts every value"
-                self._registry.register(subject_of_value(plan), value_schema(plan))
+                policy = self._policies.of(plan.source, plan.table, misfit.column)
+                settled = settle(plan, plan.columns[place], [row[place] for row in rows], policy)
+                if (after := resettled(plan, settled)) != plan:
+                    plan = after
+                    self._registry.register(subject_of_value(plan), value_schema(plan))
+                reasons = [settled.refusal(row[place]) for row in rows]
+                left += [(row, why) for row, why in zip(rows, reasons, strict=True) if why]
+                rows = [row for row, why in zip(rows, reasons, strict=True) if not why]
+            else:
+                return plan, rows, left
 
     def _widen(self, work: TableWork, plan: TablePlan) -> None:
         """Bring the table that is copied into to this plan."""
@@ -255,6 +278,9 @@ class TableCopy:
 
     def _quarantine(self, work: TableWork, plan: TablePlan, key: Key, reason: str, head: int) -> None:
         """A row that the target refuses stays behind, visibly, and the copy goes on."""
+        if not all(fits(codec(plan.columns[at].codec), value) for at, value in zip(plan.key_indexes, key, strict=True)):
+            for name in plan.key:  # the key itself does not fit: one that holds any value names it
+                plan = with_codec(plan, name, JSONB.name, "")
         schema_id = self._registry.register(subject_of_key(plan), key_schema(plan))
         framed = frame(schema_id, RowCodec(plan).encode_keys([key])[0])
         self._state.quarantine(work, framed, repr(key), reason, head)

@@ -11,6 +11,7 @@ from ops.units import Done, unheard
 from schemas.change import TableState
 from schemas.errors import Code, Refusal, Superseded, TailraceError
 from schemas.model import Database, Table
+from schemas.policy import Policies
 from schemas.ports import Clock, Registry, Source, SourceReader
 from snapshot.copy import TableCopy
 from snapshot.finalise import finalise
@@ -40,6 +41,7 @@ class SnapshotTail:
         *,
         max_wal_bytes: int = 256 << 20,
         silent_ms: int = SILENT_MS,
+        policies: Policies | None = None,
         say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
         done: Done = unheard,
     ) -> None:
@@ -49,7 +51,7 @@ class SnapshotTail:
         self._registry = registry
         self._clock = clock
         self._say = say
-        self._copy = TableCopy(source, reader, target, registry, clock, done=done)
+        self._copy = TableCopy(source, reader, target, registry, clock, policies=policies, done=done)
         self._state = CopyState(target, source.name)
         self._database: Database | None = None
         self._looked_at_ms = 0

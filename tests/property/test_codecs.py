@@ -18,8 +18,9 @@ from schemas.codecs import fits
 from schemas.codecs_numbers import restore
 from schemas.errors import Misfit
 from schemas.introspect import introspect
+from schemas.misfit import widened
 from schemas.model import Affinity, BadText, Row, Value
-from schemas.plan import TablePlan, build_table_plan, widened
+from schemas.plan import TablePlan, build_table_plan
 from schemas.profile import profile_table
 from schemas.rows import RowCodec
 from schemas.typemap import codec, join, wider

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from schemas.misfit import widened
 from schemas.model import ROWID_COLUMN, Affinity, Column, Index, IndexTerm, KeyKind, Table, TableKey
-from schemas.plan import TablePlan, build_table_plan, carried_over, plan_from_json, plan_to_json, widened
+from schemas.plan import TablePlan, build_table_plan, carried_over, plan_from_json, plan_to_json
+from schemas.policy import ColumnPolicy, Policies
 from schemas.profile import ColumnProfile, TableProfile
 
 COLUMNS = (
@@ -24,7 +26,7 @@ PROFILE = TableProfile(
 TABLE = Table("Order Details", COLUMNS, TableKey(KeyKind.ROWID_ALIAS, ("Id",), "rowid"))
 
 
-def build(table: Table = TABLE, profile: TableProfile = PROFILE, **more: str) -> TablePlan:
+def build(table: Table = TABLE, profile: TableProfile = PROFILE, **more: Policies) -> TablePlan:
     return build_table_plan(table, profile, source="main", prefix="p", target_schema="app", **more)  # type: ignore[arg-type]
 
 
@@ -62,7 +64,7 @@ def test_an_indexed_document_stays_text() -> None:
 
 
 def test_storage_types() -> None:
-    assert ["long", "long", "text"] == codecs(build(types="storage"))
+    assert ["long", "long", "text"] == codecs(build(policies=Policies(ColumnPolicy(types="storage"))))
 
 
 def test_a_broken_not_null_promise_is_not_repeated() -> None:

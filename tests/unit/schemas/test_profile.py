@@ -41,8 +41,29 @@ def test_classes_are_counted(db: SqliteDatabase) -> None:
     one = profile.columns["v"]
     assert 9 == profile.rows
     assert (2, 2, 2, 1, 2) == (one.ints, one.reals, one.texts, one.blobs, one.nulls)
-    assert (1, 9, True, True) == (one.awkward_text, one.max_bytes, one.small_ints, one.infinite)
+    assert (1, True, True) == (one.awkward_text, one.small_ints, one.infinite)
     assert 9 == profile.columns[ROWID_COLUMN].ints
+
+
+def test_pieces_say_together_what_one_scan_says(db: SqliteDatabase) -> None:
+    """Clean pieces are only tested against what was seen; the one with something new is counted."""
+    db.run("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INTEGER, c REAL, d, e BOOLEAN, f)")
+    for at in range(0, 60_000, 20):
+        db.run(
+            "INSERT INTO t VALUES (?, 'x', ?, 0.5, NULL, ?, x'00')", (at - 100, at if at % 400 else None, at % 40 // 20)
+        )
+    db.run("UPDATE t SET a = 'nul' || char(0) WHERE id = 59000")
+    db.run("UPDATE t SET b = 'word', c = 9e999, d = 1.5 WHERE id = 40000")
+    db.run("INSERT INTO t(id, e) VALUES (9000000000000000000, 2)")
+    found = profiled(db)
+    one = found.columns
+    assert (3001, 3001) == (found.rows, one["id"].ints)
+    assert (3000, 1, 1) == (one["a"].texts, one["a"].awkward_text, one["a"].nulls)
+    assert (2849, 1, 151) == (one["b"].ints, one["b"].texts, one["b"].nulls)
+    assert (3000, 0, 1) == (one["c"].reals, one["c"].ints, one["c"].nulls)
+    assert (1, 3000) == (one["d"].reals, one["d"].nulls)
+    assert (3001, False) == (one["e"].ints, one["e"].small_ints)
+    assert (3000, 1) == (one["f"].blobs, one["f"].nulls)
 
 
 def test_an_empty_table_says_nothing(db: SqliteDatabase) -> None:
@@ -56,7 +77,7 @@ def test_an_empty_table_says_nothing(db: SqliteDatabase) -> None:
 
 def test_more_columns_than_one_select_allows(db: SqliteDatabase) -> None:
     names = [f"c{at}" for at in range(450)]
-    db.run(f"CREATE TABLE t({', '.join(names)})")
+    db.run(f"CREATE TABLE t({', '.join(f'{name} BOOLEAN' for name in names)})")
     db.run(f"INSERT INTO t VALUES ({', '.join(str(at) for at in range(450))})")
     columns = profiled(db).columns
     assert [1] * 450 == [columns[name].ints for name in names]

@@ -11,6 +11,7 @@ import pytest
 from adapters.postgres import Postgres
 from schemas.codecs import fits
 from schemas.model import Affinity, BadText, Column, Value
+from schemas.policy import ColumnPolicy
 from schemas.profile import ColumnProfile
 from schemas.typemap import choose, codec, join, widen
 
@@ -73,7 +74,9 @@ def test_keys_never_become_boolean_or_json() -> None:
 
 def test_storage_types_keep_text_as_text_and_bits_as_bigint() -> None:
     def name(declared: str, profile: ColumnProfile) -> str:
-        return choose(col(declared, Affinity.NUMERIC), profile, in_key=False, types="storage")[0].name
+        return choose(col(declared, Affinity.NUMERIC), profile, in_key=False, policy=ColumnPolicy(types="storage"))[
+            0
+        ].name
 
     assert "long" == name("BOOLEAN", BITS)
     assert "text" == name("DATE", ColumnProfile(texts=1, form="date"))
