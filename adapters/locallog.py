@@ -83,8 +83,11 @@ class LocalLog:
                     self._create(name, settings)
                 elif found[0] != settings.partitions:
                     told = f"topic {name} has {found[0]} partitions, {settings.partitions} are configured"
-                    hint = "a topic's partition count never changes: set transport.partitions back"
-                    raise Refusal(Code.TOPIC_MISMATCH, told, hint=hint)
+                    raise Refusal(Code.TOPIC_MISMATCH, told, hint="it never changes: set transport.partitions back")
+                elif (limit := settings.max_message_bytes) > self._topic(name)[2].max_message_bytes:
+                    raised = "UPDATE topics SET settings = json_set(settings, '$[2]', ?) WHERE name = ?"
+                    self._db.execute(raised, (limit, name))
+                    del self._topics[name]
 
     def _create(self, name: str, settings: TopicSettings) -> None:
         text = json.dumps([settings.compacted, settings.min_compaction_lag_ms, settings.max_message_bytes])

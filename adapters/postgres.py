@@ -291,14 +291,14 @@ def translate(error: psycopg.Error) -> TailraceError:
             Code.TARGET_PERMISSION, text, table=table, hint="tailrace plan --grants prints what the roles need"
         )
     if isinstance(error, errors.ProgramLimitExceeded) and (index := _INDEX.search(text)):
-        return IndexRowTooLarge(f"{text} [{error.sqlstate}]", index=index[1], table=table)
+        return IndexRowTooLarge(f"{text} [{error.sqlstate}]", index=index[1] or "", table=table)
     hint = "exclude_tables leaves it behind" if isinstance(error, errors.TooManyColumns) else "tailrace check"
     return Failed(Code.TARGET_REFUSED, f"{text} [{error.sqlstate}]", table=table, hint=hint)
 
 
-_INDEX = re.compile(r'index row .*index "(.+)"$')
-"""PostgreSQL tells the index in the text alone (nbtutils.c, spgutils.c); another language of messages leaves it untold,
-and the row goes to quarantine."""
+_INDEX = re.compile(r'index row (?:.*index "(.+)"$|requires )')
+"""Above a third of a page PostgreSQL tells the index, in the text alone; above 8191 bytes not even that. Another language
+of messages leaves it untold, and the row goes to quarantine."""
 
 
 def _first_line(error: psycopg.Error) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from adapters.sqlite import SqliteDatabase
 from cli.check_result import CheckResult
+from cli.planning import plan_of
 from cli.stream_checks import stream_checks
 from cli.wiring import open_source, open_target
 from ops.config import Config
-from schemas.errors import Code, TailraceError
+from schemas.errors import Code, ConfigError, TailraceError
 from schemas.introspect import introspect
 from schemas.names import quote
 
@@ -74,6 +75,7 @@ def _source(config: Config, name: str, db: SqliteDatabase, *, deep: bool) -> lis
             CheckResult(f"{name} synchronous", "refused", "OFF: a power loss corrupts the file", "use NORMAL")
         )
     results += _files(name, Path(db.path))
+    results += _policies(config, name)
     unreadable = _tables(config, name, db)
     # SQLite's own check stops at what it cannot compare, too: it would only hide the names.
     return results + (unreadable or _integrity(name, db, deep=deep))
@@ -159,6 +161,19 @@ def _file_system(path: Path) -> str:
         if str(path).startswith(point.rstrip("/") + "/") and len(point) > len(best):
             best, kind = point, parts[2]
     return kind
+
+
+def _policies(config: Config, name: str) -> list[CheckResult]:
+    """Orders that the values there are would not survive. Without any, nothing is read."""
+    if not config.columns and config.on_mixed != "refuse":
+        return []
+    try:
+        refused = plans_of(config, name).refused
+    except ConfigError as error:
+        return [CheckResult(f"{name} policies", "refused", error.message, error.hint)]
+    text = "; ".join(f"{table}.{column}: {why}" for (table, column), why in refused.items())
+    hint = "another type or policy (docs/policies.md), or exclude_tables"
+    return [CheckResult(f"{name} policies", "refused" if text else "ok", text or "the values survive them", hint)]
 
 
 def _target(config: Config) -> list[CheckResult]:

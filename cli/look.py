@@ -12,7 +12,7 @@ from capture import meta as metas
 from capture.sqlite_triggers import LOG, META
 from cli.migration import with_migration
 from cli.status import SourceFigures, SourceStatus, TargetFigures, source_status, whole_status
-from cli.wiring import open_target
+from cli.wiring import open_target, policies_of
 from cutover.authority import AuthorityRow
 from ops.clock import SystemClock
 from ops.config import Config
@@ -20,6 +20,8 @@ from schemas.authority import Migration
 from schemas.errors import TailraceError
 from schemas.introspect import introspect
 from schemas.model import KeyKind
+from schemas.plan import plan_from_json
+from schemas.restore import unrestorable
 from sink.progress import prepared, read_progress
 
 
@@ -124,11 +126,18 @@ class Looker:
                     "v.differing + v.missing + v.extra + v.not_compared > 0)",
                     (name,),
                 )
+                shapes = target.rows(
+                    "SELECT plan::text FROM tailrace.tables WHERE source = %s AND plan::text LIKE '%%\"loose-text\"%%'",
+                    (name,),
+                )
+            policies = policies_of(self._config)
+            plans = [plan_from_json(text) for (text,) in shapes]
             return TargetFigures(
                 progress,
                 int(quarantined[0][0]),
                 {table: (rows, expected) for table, rows, expected in copies},
-                int(unproven[0][0]),
+                {f"{one.table}.{column}": why for one in plans for column, why in unrestorable(one, policies).items()},
+                unproven=int(unproven[0][0]),
             )
         except TailraceError as error:
             return TargetFigures(error=str(error.message))

@@ -42,6 +42,8 @@ class TargetFigures:
     quarantined: int | None = None
     copies: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """table -> (rows copied, rows expected or 0)."""
+    not_restorable: Mapping[str, str] = field(default_factory=dict)
+    """`table.column` -> why it would not come back to SQLite as it was, unless that is waived."""
     unproven: int = 0
     """Tables without a verdict, or whose last verdict was not clean."""
     error: str = ""
@@ -197,6 +199,10 @@ def _reasons(name: str, source: SourceFigures, target: TargetFigures, lag_change
             )
         if not target.progress.consistent:
             reasons.append(f"{name}: the target is not consistent yet")
+    for column, why in target.not_restorable.items():
+        reasons.append(
+            f'{name}: column {name}.{column} cannot be restored exactly ({why}); restore = "waived" accepts it'
+        )
     if target.unproven:
         reasons.append(f"{name}: {target.unproven} tables {UNPROVEN}")
     if lag_changes is None:

@@ -166,7 +166,8 @@ class Failed(TailraceError):
 
 
 class IndexRowTooLarge(Failed):
-    """A value is too long for one index of the target; the index is named, so that it can be made over a digest."""
+    """A value is too long for an index of the target, which can be made over a digest; `index` is empty where PostgreSQL
+    does not tell which."""
 
     def __init__(self, message: str, *, index: str, table: str | None) -> None:
         super().__init__(Code.TARGET_REFUSED, message, table=table, hint="tailrace quarantine list")

@@ -165,7 +165,11 @@ def carried_over(old: TablePlan, new: TablePlan) -> TablePlan:
 
 
 def plan_to_json(plan: TablePlan) -> str:
-    return json.dumps(asdict(plan), ensure_ascii=False, separators=(",", ":"))
+    document = asdict(plan)
+    for column in document["columns"]:
+        if not column["policy"]:
+            del column["policy"]  # nothing was ordered: the schema is what it always was
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
 def plan_from_json(text: str) -> TablePlan:

@@ -76,7 +76,8 @@ def profile_table(
     edges = _edges(db, table)
     for start in range(0, len(table.columns), _GROUP_COLUMNS):
         part = table.columns[start : start + _GROUP_COLUMNS]
-        found = _counted(db, part, f"(SELECT * FROM {quote(table.name)} LIMIT {_SAMPLE_ROWS})")[1]
+        names = ", ".join(f"{quote(column.name)} COLLATE BINARY AS {quote(column.name)}" for column in part)
+        found = _counted(db, part, f"(SELECT {names} FROM {quote(table.name)} LIMIT {_SAMPLE_ROWS})")[1]
         seen = [_seen(one) for one in found]
         total, sums = 0, [ColumnProfile() for _ in part]
         for at, where in enumerate(edges, 1):

@@ -19,7 +19,6 @@ from schemas.avro import plan_of, unframe
 from schemas.change import Collapsed, Notice, NoticeKind, Progress, TableState, TopicPartition, Watermark
 from schemas.ddl import full_name
 from schemas.errors import Code, Failed, IndexRowTooLarge, Misfit, Superseded
-from schemas.names import constraint_name
 from schemas.plan import TablePlan
 from schemas.ports import Registry
 from schemas.rows import RowCodec
@@ -34,6 +33,13 @@ _CLAIM = (
     "applying_to END WHERE source = %s AND owner = %s AND applied = %s AND phase IN ('source', 'to_target')"
 )
 
+
+LONG_INDEXES = (
+    "SELECT DISTINCT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_attribute a ON "
+    "a.attrelid = c.oid WHERE i.indrelid = to_regclass(%s) AND NOT i.indisprimary "
+    "AND a.atttypid IN ('text'::regtype, 'bytea'::regtype, 'jsonb'::regtype) AND pg_get_indexdef(c.oid) !~ 'md5\\('"
+)
+"""Indexes over values of any length, but for the key's."""
 
 _APPLYING = (
     "UPDATE tailrace.progress SET applying_to = greatest(applying_to, %s), consistent = false WHERE source = %s "
@@ -172,9 +178,13 @@ class PostgresTarget:
     def _digests(self, index: str, plan: TablePlan, table: str) -> bool:
         """Drop an index that a value is too long for; the finalise makes it anew, over digests where it must. Each turn
         takes one index away, so asking again ends. The key's own index stays: without it no row is found."""
-        if self._on_misfit == "quarantine" or index == constraint_name(plan.target_table, suffix="pkey"):
+        if self._on_misfit == "quarantine":
             return False
-        self._target.run(f"DROP INDEX {full_name(plan, index)}")
+        found = self._target.rows(f"{LONG_INDEXES} AND (c.relname = %s OR %s = '')", (full_name(plan), index, index))
+        if not found:
+            return False
+        for (name,) in found:
+            self._target.run(f"DROP INDEX {full_name(plan, name)}")
         self._target.run(
             "UPDATE tailrace.tables SET state = CASE state WHEN 'following' THEN 'caught-up' ELSE state END "
             'WHERE source = %s AND "table" = %s',

@@ -203,7 +203,9 @@ class TableCopy:
             if work.plan is None:
                 raise
             # A row of the shadow is too long for an index that the table has: the finalise makes that one over digests.
-            drop_indexes(self._target, work.plan, f"NOT indisprimary AND relname = {text_literal(error.index)}")
+            drop_indexes(
+                self._target, work.plan, f"NOT indisprimary AND {text_literal(error.index)} IN ('', c.relname)"
+            )
             return False
         except Failed as error:
             if error.code is not Code.TARGET_CONFLICT or work.plan is None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from schemas.model import Key, Row
-from verify.canonical import canonical
+from schemas.model import Key
 
 CONFIRMATIONS = 3
 MAX_ROUNDS = 12
@@ -22,37 +21,27 @@ def typed_key(key: Key) -> str:
     return repr(key)
 
 
-def suspects(source: Mapping[str, Row], target: Mapping[str, Row], keys: Mapping[str, Key]) -> list[Key]:
-    """Keys whose rows are not the same on both sides (missing on one side included)."""
-    result = []
-    for mark, key in keys.items():
-        one, other = source.get(mark), target.get(mark)
-        if one is None and other is None:
-            continue
-        if one is None or other is None or canonical(one) != canonical(other):
-            result.append(key)
-    return result
+def suspects(source: Mapping[str, str], target: Mapping[str, str], keys: Mapping[str, Key]) -> list[Key]:
+    """Keys whose rows have not the same digest on both sides (missing on one side included)."""
+    return [key for mark, key in keys.items() if source.get(mark) != target.get(mark)]
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One round at one suspect: the source before and after, the target in between (it had applied the first)."""
+    """One round at one suspect: digests of the source's row before and after, of the target's in between (which had
+    applied the first); None: no row."""
 
-    before: Row | None
-    target: Row | None
-    after: Row | None
+    before: str | None
+    target: str | None
+    after: str | None
 
     @property
     def stood_still(self) -> bool:
-        return canonical(self.before or ()) == canonical(self.after or ()) and (self.before is None) == (
-            self.after is None
-        )
+        return self.before == self.after
 
     @property
     def equal(self) -> bool:
-        if self.before is None or self.target is None:
-            return self.before is self.target
-        return canonical(self.before) == canonical(self.target)
+        return self.before == self.target
 
 
 def verdict(looks: Sequence[Look]) -> str | None:
@@ -63,7 +52,7 @@ def verdict(looks: Sequence[Look]) -> str | None:
     recent = looks[-CONFIRMATIONS:]
     if len(recent) < CONFIRMATIONS or not all(look.stood_still for look in recent):
         return None
-    if len({(repr(look.before), repr(look.target)) for look in recent}) != 1:
+    if len({(look.before, look.target) for look in recent}) != 1:
         return None
     if last.target is None:
         return "missing"

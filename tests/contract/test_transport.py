@@ -116,3 +116,24 @@ def test_group_offsets_come_back(transport: Transport) -> None:
     transport.commit_group(group, {T0: 8})
     assert transport.committed(group, ["t"]) == {T0: 8}
     assert transport.committed(group, ["wide"]) == {}
+
+
+def test_a_raised_limit_takes_larger_messages(transport: Transport, request: pytest.FixtureRequest) -> None:
+    """A row that was too large is sent once the limit is raised, into the topic that is there."""
+    large = Message("t", b"k", b"x" * 30_000)
+    with pytest.raises(Failed) as caught:
+        transport.send([large])
+    assert Code.RECORD_TOO_LARGE == caught.value.code
+    if request.node.callspec.params["transport"] not in ("fake", "local"):
+        # A broker's topics are its administrator's: refused with the command that raises the limit.
+        with pytest.raises(Refusal) as refused:
+            transport.create_topics({"t": TopicSettings(max_message_bytes=20 << 20)})
+        assert "max.message.bytes" in refused.value.hint
+        return
+    transport.create_topics({"t": TopicSettings(max_message_bytes=20 << 20)})
+    transport.create_topics({"t": TopicSettings(max_message_bytes=500)})
+    assert [(0, 0)] == transport.send([large])
+    assert [(0, 1)] == transport.send([Message("t", b"k", b"x" * (19 << 20))])
+    assert [30_000, 19 << 20] == [
+        len(one.value or b"") for at in (0, 1) for one in transport.fetch({T0: (at, at + 1)}, timeout_s=5).messages
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from schemas.change import Fetched, Message, Stored, TopicPartition
 from schemas.errors import Code, Failed, Refusal
@@ -29,6 +30,8 @@ class FakeTransport:
                 raise Refusal(
                     Code.TOPIC_MISMATCH, f"topic {name} has {known.partitions} partitions", hint="set it back"
                 )
+            if settings.max_message_bytes > known.max_message_bytes:
+                self._settings[name] = replace(known, max_message_bytes=settings.max_message_bytes)
             for part in range(settings.partitions):
                 self._messages.setdefault(TopicPartition(name, part), [])
 

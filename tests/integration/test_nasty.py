@@ -5,11 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -24,81 +20,23 @@ from ops.config import load
 from schemas.ddl import full_name
 from schemas.names import quote, text_literal
 from schemas.sequences import generated_key, identity_of
+from tests.live import Live
 from tests.nasty.build import NAMES, build
 from tests.nasty.meaning import differences
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = float(os.environ.get("TAILRACE_NASTY_SECONDS", "6"))
+EXCLUDED = 'exclude_tables = ["nameless"]'
 SEED = int(os.environ.get("TAILRACE_NASTY_SEED", "1"))
 
 
-class Nasty:
-    """Both files, a configuration and `up` on them."""
-
-    def __init__(self, folder: Path, url: str, *, excluded: str = '"nameless"') -> None:
-        self.folder, self.url = folder, url
-        self.environment = {**os.environ, "TARGET": url, "PYTHONPATH": str(ROOT)}
-        self.processes: list[subprocess.Popen[bytes]] = []
-        build(folder, seed=SEED)
-        assert 0 == self.run("init", *(f"{name}.db" for name in NAMES), "--target", "${TARGET}").returncode
-        config = folder / "tailrace.toml"
-        config.write_text(config.read_text().replace("exclude_tables = []", f"exclude_tables = [{excluded}]"))
-
-    def run(self, *arguments: str, timeout_s: float = 150) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "cli.main", *arguments]
-        return subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
-        with (self.folder / "said.txt").open("ab") as said:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *command], cwd=self.folder, env=self.environment, stdout=said, stderr=said
-            )
-        self.processes.append(process)
-        return process
-
-    def status(self) -> dict[str, object]:
-        return json.loads(self.run("status", "--json").stdout)  # type: ignore[no-any-return]
-
-    def settle(self, *, timeout_s: float = 120) -> None:
-        """Until both sources are consistent and applied to the head, with nothing in quarantine."""
-        until = time.monotonic() + timeout_s
-        while True:
-            sources = self.status()["sources"]
-            assert isinstance(sources, dict)
-            if all(
-                (one["phase"], one["lag_changes"], one["consistent"], one["quarantined"]) == ("following", 0, True, 0)
-                for one in sources.values()
-            ):
-                return
-            if time.monotonic() > until:
-                pytest.fail(
-                    f"not settled: {self.run('status').stdout}\n{(self.folder / 'said.txt').read_text()[-2000:]}"
-                )
-            time.sleep(0.5)
-
-    def close(self) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+def _made(folder: Path) -> list[Path]:
+    return build(folder, seed=SEED)
 
 
 @pytest.fixture
-def nasty(tmp_path: Path, database_url: str) -> Iterator[Nasty]:
-    made = Nasty(tmp_path, database_url)
+def nasty(tmp_path: Path, database_url: str) -> Iterator[Live]:
+    made = Live(tmp_path, database_url, _made, settings=EXCLUDED)
     yield made
     made.close()
 
@@ -125,7 +63,7 @@ def _indexes(path: Path) -> Counter[str]:
 
 
 @pytest.mark.slow
-def test_everything_arrives_and_follows(nasty: Nasty, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_arrives_and_follows(nasty: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TARGET", nasty.url)
     up = nasty.start("cli.main", "up", "--plain", "--no-backup")
     # The writer begins while the copy runs.
@@ -148,7 +86,7 @@ class _Undo(Exception):
     """Ends a transaction without a trace."""
 
 
-def opens(nasty: Nasty) -> None:
+def opens(nasty: Live) -> None:
     """What the switch does with a schema: every key that makes itself is free, and every object that the plan calls
     translated is made. Nothing of it stays: the databases go on."""
     config = load(nasty.folder / "tailrace.toml")
@@ -177,7 +115,7 @@ def opens(nasty: Nasty) -> None:
     assert 10 < checked
 
 
-def test_every_object_has_a_line_in_the_plan(nasty: Nasty) -> None:
+def test_every_object_has_a_line_in_the_plan(nasty: Live) -> None:
     document = json.loads(nasty.run("plan", "--json").stdout)
     for name in NAMES:
         part = document["sources"][name]
@@ -203,7 +141,7 @@ def test_every_object_has_a_line_in_the_plan(nasty: Nasty) -> None:
 
 
 def test_a_table_that_cannot_be_named_blocks_until_it_is_left_out(tmp_path: Path, database_url: str) -> None:
-    one = Nasty(tmp_path, database_url, excluded="")
+    one = Live(tmp_path, database_url, _made)
     refused = [
         o
         for o in json.loads(one.run("plan", "--json").stdout)["sources"]["nasty"]["objects"]

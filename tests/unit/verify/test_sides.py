@@ -11,6 +11,7 @@ from schemas.model import Affinity, Column, KeyKind, Table, TableKey
 from schemas.plan import TablePlan, build_table_plan, with_codec
 from schemas.profile import ColumnProfile, TableProfile
 from schemas.rows import RowCodec
+from verify.canonical import digests
 from verify.sides import TargetSide
 
 TABLE = Table(
@@ -35,7 +36,7 @@ def test_a_retyped_column_is_read_on_the_same_session(database_url: str) -> None
     target.copy_in("COPY t FROM STDIN (FORMAT BINARY)", plan_types(plan), RowCodec(plan).rows_to_pg([(1, 7)]))
     before = TargetSide(target, TABLE, plan)
     for _ in range(8):
-        assert [(1, 7)] == list(before.rows([(1,)]).values())
+        assert digests([(1, 7)]) == list(before.digests([(1,)]).values())
         assert [[(1,)]] == list(before.chunks(chunk_rows=10))
     wide = evolve(plan, with_codec(plan, "v", "jsonb", ""))
     sink = Postgres(database_url, application_name="sink")  # psycopg forgets what it prepared when it alters itself
@@ -43,7 +44,7 @@ def test_a_retyped_column_is_read_on_the_same_session(database_url: str) -> None
         sink.run(statement)
     sink.close()
     after = TargetSide(target, TABLE, wide.plan)
-    assert [(1, 7)] == list(after.rows([(1,)]).values())
+    assert digests([(1, 7)]) == list(after.digests([(1,)]).values())
     assert [[(1,)]] == list(after.chunks(chunk_rows=10))
     target.close()
 
@@ -62,5 +63,5 @@ def test_columns_that_only_unicode_folds_together(database_url: str) -> None:
     for statement in create_table(plan, sink_role="sink", name="folded"):
         target.run(statement)
     target.copy_in("COPY folded FROM STDIN (FORMAT BINARY)", plan_types(plan), [(1, 7, 8)])
-    assert [(1, 7, 8)] == list(TargetSide(target, table, plan).rows([(1,)]).values())
+    assert digests([(1, 7, 8)]) == list(TargetSide(target, table, plan).digests([(1,)]).values())
     target.close()
