@@ -168,10 +168,12 @@ def _policies(config: Config, name: str) -> list[CheckResult]:
     if not config.columns and config.on_mixed != "refuse":
         return []
     try:
-        refused = plans_of(config, name).refused
+        refused = plan_of(config, name).refused
     except ConfigError as error:
         return [CheckResult(f"{name} policies", "refused", error.message, error.hint)]
-    text = "; ".join(f"{table}.{column}: {why}" for (table, column), why in refused.items())
+    text = "; ".join(
+        f"{table}.{column}: {why}" for table, columns in refused.items() for column, why in columns.items()
+    )
     hint = "another type or policy (docs/policies.md), or exclude_tables"
     return [CheckResult(f"{name} policies", "refused" if text else "ok", text or "the values survive them", hint)]
 

@@ -31,6 +31,8 @@ class ColumnProfile:
     small_ints: bool = False
     infinite: bool = False
     form: str = ""
+    max_bytes: int = 0
+    """Longest TEXT or BLOB; only of columns that are in an index."""
 
     @property
     def classes(self) -> frozenset[str]:
@@ -93,9 +95,21 @@ def profile_table(
         one = columns[column.name]
         if one.classes == {"text"} and not one.awkward_text:
             columns[column.name] = replace(one, form=_form(db, table, column, one.texts, asked.get(column.name, "")))
+    _measure(db, table, columns)
     if table.key.kind is KeyKind.ROWID:
         columns[ROWID_COLUMN] = ColumnProfile(ints=rows)
     return TableProfile(rows, columns)
+
+
+def _measure(db: Sqlite, table: Table, columns: dict[str, ColumnProfile]) -> None:
+    """The longest value of each indexed column of text or blobs: an index row of PostgreSQL has a limit."""
+    terms = {term.column for index in table.indexes for term in index.terms}
+    names = [c.name for c in table.columns if c.name in terms and (columns[c.name].texts or columns[c.name].blobs)]
+    if not names:
+        return
+    parts = ", ".join(f"max(length(CAST({quote(name)} AS BLOB)))" for name in names)
+    for name, longest in zip(names, db.rows(f"SELECT {parts} FROM {quote(table.name)}")[0], strict=True):
+        columns[name] = replace(columns[name], max_bytes=int(longest or 0))
 
 
 def _edges(db: Sqlite, table: Table) -> list[str]:
