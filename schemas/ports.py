@@ -143,7 +143,7 @@ class Transport(Protocol):
     """Ordered, partitioned, durable topics. Kafka and the local log implement it; one contract suite runs over both."""
 
     def create_topics(self, topics: Mapping[str, TopicSettings]) -> None:
-        """Idempotent; the limit of a message is raised where it is lower (a broker's: refused), never lowered. Raises Refusal(TOPIC_MISMATCH)
+        """Idempotent; the limit of a message is raised where it is lower, never lowered. Raises Refusal(TOPIC_MISMATCH)
         when a topic exists with another partition count."""
         ...
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import pyproj.datadir
 import pytest
 
+from tests.nasty.meaning import differences
+
 CHINOOK = Path(__file__).resolve().parents[3] / "shared" / "data" / "chinook.sqlite"
 PROJ = Path(pyproj.datadir.get_data_dir()) / "proj.db"
 
@@ -67,6 +69,8 @@ def _moved(tmp_path: Path, original: Path, url: str, statements: list[str]) -> s
     assert 0 == again.returncode, again.stderr
     verified = _tailrace(tmp_path, url, "verify")
     assert 0 == verified.returncode, verified.stdout
+    # And value for value by a reader that shares no code with what moved them.
+    assert [] == list(differences(path, url, "source"))
     assert url.split(":")[2].split("@")[0] not in "".join(p.read_text() for p in tmp_path.glob("*.log"))
     return verified.stdout
 
