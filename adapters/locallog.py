@@ -91,10 +91,8 @@ class LocalLog:
 
     def _create(self, name: str, settings: TopicSettings) -> None:
         text = json.dumps([settings.compacted, settings.min_compaction_lag_ms, settings.max_message_bytes])
-        cursor = self._db.execute(
-            "INSERT INTO topics(name, uuid, partitions, settings) VALUES (?, ?, ?, ?)",
-            (name, uuid.uuid4().hex, settings.partitions, text),
-        )
+        sql = "INSERT INTO topics(name, uuid, partitions, settings) VALUES (?, ?, ?, ?)"
+        cursor = self._db.execute(sql, (name, uuid.uuid4().hex, settings.partitions, text))
         rows = [(cursor.lastrowid, part, 0, 0) for part in range(settings.partitions)]
         self._db.executemany("INSERT INTO ends VALUES (?, ?, ?, ?)", rows)
 
@@ -104,10 +102,9 @@ class LocalLog:
         return {name: count for name, count in found if name.startswith(prefix)}
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
-        names = set(topics)
         with self._translated():
-            found = self._db.execute("SELECT name, uuid FROM topics").fetchall()
-        return {name: uuid for name, uuid in found if name in names}
+            known = dict(self._db.execute("SELECT name, uuid FROM topics").fetchall())
+        return {name: known[name] for name in topics if name in known}
 
     def send(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
         for message in messages:
