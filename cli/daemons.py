@@ -16,6 +16,7 @@ import click
 
 from cli.compaction import Compaction
 from cli.cutover_wiring import Steward, back_capture_of, back_sink_of
+from cli.growth import readings_of
 from cli.options import chosen_sources, config_of
 from cli.wiring import (
     capture_lock,
@@ -160,6 +161,7 @@ def capture_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -
         ]
         if set(names) == set(config.source_databases):
             made.append(("steward", Steward(config, events.say)))
+        made += [(f"{name} growth", readings_of(config, name, transport)) for name in names]
         return [*made, ("compaction", Compaction(transport, SystemClock()))]
 
     Daemon(ctx, "capture", sources, make, quiet=quiet, locked=True).run()

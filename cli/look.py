@@ -10,6 +10,7 @@ from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
 from capture.sqlite_triggers import LOG, META
+from cli.growth import with_growth
 from cli.migration import with_migration
 from cli.status import SourceFigures, SourceStatus, TargetFigures, source_status, whole_status
 from cli.wiring import open_target, policies_of
@@ -39,7 +40,7 @@ class Looker:
     def look(self) -> dict[str, Any]:
         statuses = [self._one(name) for name in self._names]
         document = whole_status(statuses, max_lag_changes=self._config.limits.max_lag_changes)
-        return with_migration(document, self._migration())
+        return with_growth(with_migration(document, self._migration()), self._config)
 
     def _migration(self) -> Migration | None:
         try:

@@ -50,6 +50,21 @@ def lag_line(name: str, source: Mapping[str, Any]) -> str:
     )
 
 
+def a_day(value: float | None) -> str:
+    """Growth for people: what does not grow is told apart from what is not known."""
+    if value is None:
+        return "unknown"
+    return f"{'-' if value < 0 else '+'}{size(abs(round(value)))}/day" if round(value) else "does not grow"
+
+
+def growth_line(growth: Mapping[str, Any]) -> str:
+    """The change log's growth, and how long until its limit."""
+    text = f"change log {a_day(growth['log_bytes_per_day'])}"
+    if growth["seconds_to_limit"] is not None:
+        text += f", {growth['seconds_to_limit'] / 3600:,.1f} h to its limit of {size(growth['log_limit_bytes'])}"
+    return text
+
+
 def status_lines(document: dict[str, Any]) -> list[str]:
     """`status` without a terminal."""
     lines = [migration_line(document)]
@@ -59,6 +74,7 @@ def status_lines(document: dict[str, Any]) -> list[str]:
             f"  change log {number(source['log_rows'])} rows, {size(source['log_bytes'])}; WAL {size(source['wal_bytes'])}; "
             f"last apply {number(source['applied_age_seconds'], unit=' s ago')}; quarantined {number(source['quarantined'])}"
         )
+        lines.append(f"  {growth_line(source['growth'])}")
         for table, figures in source["tables"].items():
             if figures["state"] != "following" or figures["reason"] or figures["quarantined"]:
                 note = f" ({figures['reason']})" if figures["reason"] else ""
@@ -66,6 +82,11 @@ def status_lines(document: dict[str, Any]) -> list[str]:
                     f"  {table}: {figures['state']}, {number(figures['rows_copied'])} of "
                     f"{number(figures['rows_expected'])} rows{note}"
                 )
+    shared = document["growth"]
+    lines.append(
+        f"price per day: stream {a_day(shared['stream_bytes_per_day'])}, "
+        f"bookkeeping {a_day(shared['bookkeeping_bytes_per_day'])}"
+    )
     lines.append(f"can cut over: {'yes' if document['can_cutover'] else 'no'}")
     lines += [f"  because {reason}" for reason in document["blocking_reasons"]]
     lines += [f"next: {step}" for step in document["next_steps"]]
@@ -92,7 +113,7 @@ def _source_panel(name: str, source: Mapping[str, Any]) -> Panel:
         ),
         f"head {number(source['head_seq'])}",
         f"applied {number(source['applied_seq'])}",
-        f"log {size(source['log_bytes'])}",
+        f"log {size(source['log_bytes'])}, {a_day(source['growth']['log_bytes_per_day'])}",
         Text({True: "consistent", False: "not consistent", None: "unknown"}[source["consistent"]]),
     )
     body = Table.grid(padding=(0, 2))

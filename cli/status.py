@@ -14,6 +14,14 @@ from typing import Any
 
 from schemas.change import Progress, TableState
 
+UNKNOWN_GROWTH = {
+    "log_bytes_per_hour": None,
+    "log_bytes_per_day": None,
+    "log_limit_bytes": None,
+    "seconds_to_limit": None,
+}
+"""Until readings say more (cli/growth.py); of what all sources share the next one."""
+UNKNOWN_SHARED = {"stream_bytes_per_day": None, "bookkeeping_bytes_per_day": None}
 UNPROVEN = "were not proven equal by a verification yet"
 
 
@@ -81,6 +89,7 @@ class SourceStatus:
             "log_rows": self.log_rows,
             "log_bytes": self.log_bytes,
             "wal_bytes": self.wal_bytes,
+            "growth": dict(UNKNOWN_GROWTH),
             "tables": {name: dict(table) for name, table in self.tables.items()},
         }
 
@@ -222,6 +231,7 @@ def whole_status(sources: Sequence[SourceStatus], *, max_lag_changes: int = 10_0
             reasons.append(f"{one.name}: {one.lag_changes} changes behind, more than {max_lag_changes}")
     return {
         "sources": {one.name: one.as_json() for one in sources},
+        "growth": dict(UNKNOWN_SHARED),
         "can_cutover": not reasons,
         "blocking_reasons": reasons,
         "next_steps": _next_steps(sources, reasons),

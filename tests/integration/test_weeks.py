@@ -19,6 +19,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from adapters import locallog
 from adapters.bookkeeping import bring_up_to_date
 from adapters.locallog import LocalLog
 from adapters.postgres import Postgres
@@ -41,6 +42,8 @@ TURNS = int(os.environ.get("TAILRACE_WEEKS_TURNS", "240"))
 KEYS = 40
 WAL_BYTES = (1000 + 4000 + 500) * 4200
 """SQLite's own bound for the source's, adapters/locallog.py's for the stream's, and the batch that goes over it."""
+FILE_SLACK_BYTES = 16 * 1024
+"""A few pages more or less, by where in its turns a file is looked at."""
 MEMORY_SLACK_BYTES = 256 * 1024
 
 
@@ -95,6 +98,9 @@ class Weeks:
         # Weeks bring autovacuum by; the seconds of a test do not.
         self.target.run("VACUUM tailrace.progress")
         self.target.run("VACUUM tailrace.tables")
+        # A bounded cache of header texts; before it is full it would look like growth.
+        locallog._pack.cache_clear()
+        locallog._unpack.cache_clear()
         gc.collect()
         files = (self.path, self.path.with_name("stream.db"))
         wals = sum(file.with_name(f"{file.name}-wal").stat().st_size for file in files)
@@ -146,9 +152,9 @@ def test_following_for_weeks_needs_no_more_than_at_first(weeks: Weeks, trickle: 
     days = (weeks.clock.ms - began_ms) / DAY_MS
     print(f"{days:.1f} days: {middle} then {last}")
     assert TURNS * TURN_MS / DAY_MS <= days
-    assert middle.source >= last.source
+    assert middle.source + FILE_SLACK_BYTES >= last.source
     assert WAL_BYTES >= last.wals
-    assert middle.stream >= last.stream
+    assert middle.stream + FILE_SLACK_BYTES >= last.stream
     assert middle.bookkeeping >= last.bookkeeping
     assert middle.memory + MEMORY_SLACK_BYTES >= last.memory
     # And it followed all the while.
