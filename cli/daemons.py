@@ -196,14 +196,12 @@ def sink_command(ctx: click.Context, sources: tuple[str, ...], shared: bool, qui
     def make(config: Config, transport: Transport, registry: Registry, events: Telemetry, done: Done) -> Made:
         names = chosen_sources(config, sources)
         says = {name: events.bound(source=name) for name in names}
+        backs = {name: back_capture_of(config, name, transport, registry, say) for name, say in says.items()}
         if shared or (config.sink_group and not sources):
             group = sink_group_of(config, transport, registry, events.say, done)
             made: Made = [("group", group), *((name, group.sink_of(name)) for name in names)]
-        else:
-            made = [(name, sink_of(config, name, transport, registry, say, done)) for name, say in says.items()]
-        return [
-            *made,
-            *((f"{name} back", back_capture_of(config, name, transport, registry, say)) for name, say in says.items()),
-        ]
+            return [*made, *((f"{name} back", group.owners(name, back)) for name, back in backs.items())]
+        made = [(name, sink_of(config, name, transport, registry, say, done)) for name, say in says.items()]
+        return [*made, *((f"{name} back", back) for name, back in backs.items())]
 
     Daemon(ctx, "sink", sources, make, quiet=quiet).run()

@@ -96,7 +96,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One tailrace.toml."""
 
     source_databases: dict[str, str]
-    format: int = CONFIGURATION.current
     target_database_url: str = ""
     allow_plaintext: bool = False
     """Records and passwords may travel unencrypted to other machines."""
@@ -125,6 +124,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: RegistryConfig = RegistryConfig()
     limits: LimitsConfig = LimitsConfig()
     cutover: CutoverConfig = CutoverConfig()
+    format: int = CONFIGURATION.current
     folder: str = ""
     """Folder of the file this was read from; relative paths resolve against it."""
 

@@ -96,6 +96,10 @@ class SinkGroup:
     def sink_of(self, source: str) -> SharedSink:
         return SharedSink(self, source)
 
+    def owners(self, source: str, stepper: Tail) -> OwnersAlone:
+        """Something else that only the owner of a source does: its keys on the way back."""
+        return OwnersAlone(self, source, stepper)
+
     def tail(self, source: str) -> Tail | None:
         """The sink of a source that this member owns through the session it has now."""
         return self._owned.get(source) if self._target.backend_pid == self._pid else None
@@ -170,3 +174,18 @@ class SharedSink:
 
     def close(self) -> None:
         """The session is the group's."""
+
+
+class OwnersAlone:
+    """A stepper that rests while another member owns the source."""
+
+    def __init__(self, group: SinkGroup, source: str, stepper: Tail) -> None:
+        self._group = group
+        self._source = source
+        self._stepper = stepper
+
+    def step(self) -> bool:
+        return self._group.tail(self._source) is not None and self._stepper.step()
+
+    def close(self) -> None:
+        self._stepper.close()
