@@ -7,4 +7,5 @@ pytest_plugins = [
     "tests.fix_registry",
     "tests.fix_pipeline",
     "tests.fix_tls",
+    "tests.fix_valkey",
 ]

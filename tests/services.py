@@ -93,3 +93,12 @@ def postgres_container(settings: Mapping[str, str]) -> Iterator[str]:
     container.with_command(" ".join(["postgres", *(f"-c {name}={value}" for name, value in settings.items())]))
     with container:
         yield container.get_connection_url()
+
+
+@contextmanager
+def valkey_container() -> Iterator[str]:
+    """URL of a server without a password, on loopback."""
+    from testcontainers.community.redis import RedisContainer
+
+    with RedisContainer("valkey/valkey:9") as container:
+        yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
