@@ -12,11 +12,11 @@ QUIET_PIP := PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip 
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml router/pyproject.toml
 	@echo "--- installing into $(VENV) (once, a minute or two) ---"
 	@$(PYTHON) -m venv $(VENV)
 	@$(QUIET_PIP) --upgrade pip
-	@$(QUIET_PIP) -e ".[test,lint]" "tox>=4.20"
+	@$(QUIET_PIP) -e ".[test,lint]" -e ./router "tox>=4.20"
 	@touch $(STAMP)
 	@echo "--- installed ---"
 

@@ -10,6 +10,7 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 
 from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
@@ -23,12 +24,15 @@ from cutover.authority import AuthorityRow
 from cutover.drain import Reached
 from cutover.objects import Objects, OpenedObjects
 from cutover.prepare import plans_of
+from cutover.reports import RouterReports
 from cutover.rollback import Rollback, RollbackSettings
+from cutover.routing import Board, RoutePublisher, read_reports
 from cutover.source_fence import Group, SourceFence, Writable
 from cutover.switch import Switch, SwitchSettings
 from cutover.target_guard import TargetGuard
 from ops.clock import SystemClock
 from ops.config import Config
+from ops.secrets import resolve_url
 from ops.units import Done, unheard
 from schemas.authority import Authority
 from schemas.back import PROGRESS
@@ -157,11 +161,18 @@ def switch_of(config: Config, session: Postgres, row: AuthorityRow, fence: Sourc
         # Behind the fence and the drain: no key is given any more on the other side.
         before_open=[("sequences", lambda _: objects.set_sequences())],
         say=say,
+        told=publisher_of(config, session, say).told,
     )
 
 
 def rollback_of(
-    config: Config, session: Postgres, row: AuthorityRow, fence: SourceFence, look_back: BackLook, say: Say
+    config: Config,
+    session: Postgres,
+    row: AuthorityRow,
+    fence: SourceFence,
+    look_back: BackLook,
+    say: Say,
+    routes: RoutePublisher | None = None,
 ) -> Rollback:
     return Rollback(
         session,
@@ -172,7 +183,30 @@ def rollback_of(
         RollbackSettings(lease_s=config.cutover.lease_s),
         look_back=look_back,
         say=say,
+        told=(routes or publisher_of(config, session, say)).told,
     )
+
+
+def board_of(config: Config) -> Board | None:
+    """None: no Redis is configured."""
+    if not config.router.redis_url:
+        return None
+    from adapters.redis import RedisBoard
+
+    def url() -> str:
+        return resolve_url(config.router.redis_url, folder=Path(config.folder))
+
+    return RedisBoard(url, prefix=config.router.prefix, allow_plaintext=config.allow_plaintext)
+
+
+def publisher_of(config: Config, session: Postgres, say: Say) -> RoutePublisher:
+    folder = config.path(config.run_folder)
+    return RoutePublisher(session, list(config.source_databases), folder, board_of(config), SystemClock(), say)
+
+
+def reports_of(config: Config, board: Board | None) -> RouterReports:
+    """What all routers reported lately. `board`: kept by whoever asks often (`board_of`)."""
+    return read_reports(config.path(config.run_folder), board, now_ms=SystemClock().now_ms())
 
 
 class StartOf:
@@ -248,7 +282,7 @@ def back_sink_of(
 
 
 class Steward:
-    """Finishes or takes back what the process of a switch left, once its lease has ended.
+    """Finishes or takes back what the process of a switch left, once its lease has ended, and publishes the route anew.
 
     While the target cannot be reached nobody can say who may write: nothing is done then, and the sink says it."""
 
@@ -260,6 +294,7 @@ class Steward:
         self._row = AuthorityRow(self._session, actor=f"steward:{actor()}")
         self._fence: SourceFence | None = None
         self._look = BackLook(config)
+        self._routes = publisher_of(config, self._session, say)
         self._looked_at_ms = 0
 
     def step(self) -> bool:
@@ -273,8 +308,12 @@ class Steward:
             before = self._row.read()
             if self._fence is None:
                 self._fence = fence_of(self._config)
-            rollback = rollback_of(self._config, self._session, self._row, self._fence, self._look, self._say)
-            return rollback.recover(before) is not None
+            rollback = rollback_of(
+                self._config, self._session, self._row, self._fence, self._look, self._say, self._routes
+            )
+            recovered = rollback.recover(before) is not None
+            self._routes.publish()
+            return recovered
         except TailraceError as error:
             if error.code in (Code.TARGET_UNREACHABLE, Code.AUTHORITY_MOVED, Code.NOT_INSTALLED):
                 return False
@@ -282,6 +321,7 @@ class Steward:
 
     def close(self) -> None:
         self._session.close()
+        self._routes.close()
         self._look.close()
         if self._fence is not None:
             self._fence.close()

@@ -24,6 +24,7 @@ from schemas.errors import Code, Refusal, Transient
 from schemas.ports import Clock
 
 Look = Callable[[], Mapping[str, Reached | None]]
+Told = Callable[[Authority, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Rollback:
     """Args:
     sources: names of all sources of the migration.
     look_back: how far the way back is applied at each source.
+    told: after each move, where writes belong now and by which token: the route is published. Must not raise.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Rollback:
         *,
         look_back: Look,
         say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
+        told: Told = lambda authority, token: None,  # noqa: ARG005
     ) -> None:
         self._target = target
+        self._told = told
         self._row = row
         self._fence = fence
         self._guard = guard
@@ -120,7 +124,9 @@ class Rollback:
             before, Authority.SOURCE, verb="rollback", also={"failed": text}, detail={"reason": reason}
         )
         reach("rollback.taken_back")
-        return token, self._fence.lift(token)
+        lifted = self._fence.lift(token)
+        self._told(Authority.SOURCE, token)
+        return token, lifted
 
     def _close(self, before: Migration, reason: str) -> Migration:
         deadline_s = self._clock.monotonic_s() + self._settings.close_budget_s
@@ -134,7 +140,9 @@ class Rollback:
                     raise
                 self._clock.sleep(0.02)
         reach("rollback.closed")
-        return self._row.read()
+        closed = self._row.read()
+        self._told(closed.authority, closed.token)
+        return closed
 
     def _return(self, before: Migration, reason: str) -> tuple[int, list[str]]:
         token = before.token
@@ -157,7 +165,9 @@ class Rollback:
             )
             self._guard.rest()
         reach("rollback.returned")
-        return newer, self._fence.lift(newer)
+        lifted = self._fence.lift(newer)
+        self._told(Authority.SOURCE, newer)
+        return newer, lifted
 
     def _adopt(self, before: Migration) -> None:
         """The lease of a drain that somebody else left: the token stays, since both sides are closed under it."""

@@ -52,6 +52,7 @@ class Outcome:
 
 
 Look = Callable[[], Mapping[str, Reached | None]]
+Told = Callable[[Authority, int], None]
 Tables = Callable[[], Mapping[str, Writable]]
 
 
@@ -62,6 +63,7 @@ class Switch:
         tables: source -> every table to be fenced, read anew at each call.
         look: how far the forward stream is applied.
         before_open: named steps between drain and open; each may raise, which takes the switch back.
+        told: after each move, where writes belong now and by which token: the route is published. Must not raise.
     """
 
     def __init__(
@@ -76,10 +78,12 @@ class Switch:
         look: Look,
         before_open: Sequence[tuple[str, Callable[[Mapping[str, int]], None]]] = (),
         say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
+        told: Told = lambda authority, token: None,  # noqa: ARG005
     ) -> None:
         self._row = row
         self._fence = fence
         self._guard = guard
+        self._told = told
         self._clock = clock
         self._settings = settings
         self._tables = tables
@@ -101,6 +105,8 @@ class Switch:
         begun_s = self._clock.monotonic_s()
         try:
             fences, begun_s = self._close_source(token)
+            # Not before the fence: until then the sources take writes, and a writer that waits would wait for a long one.
+            self._told(Authority.TO_TARGET, token)
             cutoff = {source: one.head for source, one in fences.items()}
             if practise:
                 pause_s = self._take_back(token, begun_s, "")
@@ -155,6 +161,7 @@ class Switch:
         reach("cutover.before_open")
         opened = self._opened(token, {"cutoff": cutoff})
         reach("cutover.after_open")
+        self._told(Authority.TARGET, opened)
         now_s = self._clock.monotonic_s()
         self._parts["open"] = now_s - started_s
         self._say("cutover.opened", f"writes belong to the target with token {opened}")
@@ -197,6 +204,7 @@ class Switch:
             self._say("cutover.lifted_alone", "the target cannot be reached: the sources are open again without it")
         reach("cutover.taken_back")
         self._fence.lift(newer)
+        self._told(Authority.SOURCE, newer)
         pause_s = self._clock.monotonic_s() - begun_s
         if reason:
             self._say("cutover.taken_back", f"the source is open again after {pause_s:.3f} s: {reason}")

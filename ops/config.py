@@ -92,6 +92,14 @@ class ColumnConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     restore: str = ""
 
 
+class RouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[router]: how the application learns where to read and write, beside `route.json` in the run folder."""
+
+    redis_url: str = ""
+    """Redis or Valkey, where the application runs on other machines; empty: none."""
+    prefix: str = "tailrace"
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One tailrace.toml."""
 
@@ -124,6 +132,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: RegistryConfig = RegistryConfig()
     limits: LimitsConfig = LimitsConfig()
     cutover: CutoverConfig = CutoverConfig()
+    router: RouterConfig = RouterConfig()
     format: int = CONFIGURATION.current
     folder: str = ""
     """Folder of the file this was read from; relative paths resolve against it."""
@@ -196,10 +205,8 @@ def parse(document: dict[str, Any], *, folder: Path, name: str) -> Config:
     if isinstance(number := document.get("format", 1), int):
         refuse_unreadable(CONFIGURATION, number, name)
     _refuse_unknown(document, Config, name, "")
-    _refuse_unknown(document.get("transport", {}), TransportConfig, name, "transport.")
-    _refuse_unknown(document.get("registry", {}), RegistryConfig, name, "registry.")
-    _refuse_unknown(document.get("limits", {}), LimitsConfig, name, "limits.")
-    _refuse_unknown(document.get("cutover", {}), CutoverConfig, name, "cutover.")
+    for table in ("transport", "registry", "limits", "cutover", "router"):
+        _refuse_unknown(document.get(table, {}), type(getattr(Config({}), table)), name, f"{table}.")
     for column, settings in document.get("columns", {}).items() if isinstance(document.get("columns"), dict) else ():
         _refuse_unknown(settings, ColumnConfig, name, f'columns."{column}".')
     try:

@@ -80,6 +80,7 @@ class Code(StrEnum):
     DRAIN_TIMEOUT = "drain-timeout"
     NO_ROLLBACK = "no-rollback"
     REVERSE_UNPROVEN = "reverse-unproven"
+    ROUTE_UNPUBLISHED = "route-unpublished"
     # values and schema
     MISFIT = "misfit"
     NAME_COLLISION = "name-collision"

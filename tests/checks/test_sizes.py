@@ -21,6 +21,7 @@ FOLDERS = (
     "cutover",
     "cli",
     "examples",
+    "router/src",
 )
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 MAX_FILE_LINES = 350
@@ -31,10 +32,10 @@ DRIVERS = {
     "psycopg": {"adapters/postgres.py", "adapters/postgres_connect.py"},
     "kafka": {"adapters/kafka.py", "adapters/kafka_errors.py"},
     "confluent_kafka": {"adapters/confluent.py", "adapters/confluent_errors.py"},
-    "redis": {"adapters/redis.py"},
+    "redis": {"adapters/redis.py", "router/src/tailrace_router/redis_link.py"},
 }
 OWNED_BY_OPS = {"time", "random", "uuid"}
-TIME_ALLOWED = ("ops/", "adapters/", "embedded/", "cli/", "examples/")
+TIME_ALLOWED = ("ops/", "adapters/", "embedded/", "cli/", "examples/", "router/")
 
 
 def _name(path: Path) -> str:
@@ -88,3 +89,14 @@ def test_docstring_says_decide_or_do(path: Path) -> None:
         return
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
     assert re.match(r"(Decide|Do): ", docstring), f"{name} must say whether it decides or does"
+
+
+def test_the_router_and_tailrace_import_nothing_of_each_other() -> None:
+    """It is a distribution of its own, on Python 3.9, in the application's process."""
+    ours = {folder for folder in FOLDERS if folder not in ("examples", "router/src")}
+    for path in FILES:
+        if _name(path).startswith("router/"):
+            assert set() == _imports(path) & ours, path
+            ast.parse(path.read_text(), feature_version=(3, 9))
+        elif not _name(path).startswith("examples/"):
+            assert "tailrace_router" not in _imports(path), path
