@@ -14,6 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from adapters.tls import distrust
 from schemas.errors import Code, Transient
 from schemas.transit import plain_url, refuse_plaintext
 
@@ -90,12 +91,7 @@ class RedisBoard:
             return what(self._client)
         except redis.RedisError as error:
             self.close()
-            # The driver's text may hold the address with its password.
-            raise Transient(
-                Code.ROUTE_UNPUBLISHED,
-                f"Redis of [router] does not answer: {type(error).__name__}",
-                hint="routers follow route.json and the last route they know; tailrace check",
-            ) from error
+            raise _told(error) from error
 
     def _connect(self) -> redis.Redis:
         url = self._url()
@@ -104,6 +100,23 @@ class RedisBoard:
         return redis.Redis.from_url(
             url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0)
         )
+
+
+def _told(error: redis.RedisError) -> Transient:
+    """The driver's own text may hold the address with its password: only what is known of it is said."""
+    if isinstance(error, redis.AuthenticationError):
+        return Transient(
+            Code.ROUTE_UNPUBLISHED,
+            "Redis of [router] refuses the login",
+            hint="check user and password of router.redis_url; it is read again at the next attempt",
+        )
+    if told := distrust(str(error)):
+        return Transient(Code.ROUTE_UNPUBLISHED, f"Redis of [router]: {told[0]}", hint=told[1])
+    return Transient(
+        Code.ROUTE_UNPUBLISHED,
+        f"Redis of [router] does not answer: {type(error).__name__}",
+        hint="routers follow route.json and the last route they know; tailrace check",
+    )
 
 
 REPORT_TTL_S = 600

