@@ -7,6 +7,7 @@ Traps: bigint and double precision meet as double precision, which makes 2^53 an
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from schemas.codecs import fits
@@ -44,6 +45,8 @@ def one_of(left: Piece, items: list[Piece], *, negated: bool) -> Piece:
     word = "NOT IN" if negated else "IN"
     if not items:
         return combined("true" if negated else "false", Kind.BOOL, left)
+    if any(item.explicit for item in items):
+        raise Untranslatable("COLLATE inside a list: SQLite heeds it only where the list has one constant")
     found = [sides(left, "=", replace(item, affinity="", collation="", explicit=False)) for item in items]
     if len({one for one, _ in found}) == 1:
         return combined(f"({found[0][0]} {word} ({', '.join(two for _, two in found)}))", Kind.BOOL, left, *items)
@@ -54,7 +57,8 @@ def one_of(left: Piece, items: list[Piece], *, negated: bool) -> Piece:
 def sides(left: Piece, operator: str, right: Piece) -> tuple[str, str]:
     """The two operands as PostgreSQL compares them."""
     if left.kind is Kind.NULL or right.kind is Kind.NULL:
-        return _plain(left), _plain(right)
+        # Two NULLs compare as their columns would, and json has no comparison at all.
+        return "NULL::text", "NULL::text"
     for piece in (left, right):
         if piece.kind is Kind.MIXED and piece.column is not None and piece.column.pg_type == "json":
             raise Untranslatable(f"column {piece.column.name!r} is json, which has no equality")
@@ -97,10 +101,6 @@ def _collated(piece: Piece, collation: str, operator: str) -> str:
     if operator in _EQUALITY or piece.column is not None:
         return text
     return f'{text} COLLATE "C"'
-
-
-def _plain(piece: Piece) -> str:
-    return as_text(piece).sql
 
 
 def _name(piece: Piece) -> str:
@@ -267,9 +267,17 @@ def _glob_expression(pattern: str) -> str:
     return "".join(out)
 
 
+_RANGES = re.compile(r"(?:[^-]-[^-]|[^-](?!-))+", re.DOTALL)
+
+
+def _turned(body: str) -> bool:
+    """A range whose end comes before its beginning holds nothing in SQLite and is an error in PostgreSQL."""
+    return any(low > high for low, high in re.findall(r"(.)-(.)", body, re.DOTALL))
+
+
 def _glob_class(inner: str) -> str:
     negated = inner.startswith("^")
     body = inner[1:] if negated else inner
-    if not body or body.startswith("-") or body.endswith("-") or any(c in "[]^\\" for c in body):
+    if not body or any(c in "[]^\\" for c in body) or not _RANGES.fullmatch(body) or _turned(body):
         raise Untranslatable("GLOB with an unusual set of characters")
     return f"[{'^' if negated else ''}{body}]"

@@ -8,12 +8,14 @@ negative start counts from the end; PostgreSQL's round() of a double rounds halv
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from schemas.comparisons import compare, folded, glob, like
 from schemas.grammar import Untranslatable
 from schemas.pieces import (
     LAST_BITS,
     RANGE,
+    START,
     UNORDERED,
     Kind,
     Piece,
@@ -67,7 +69,10 @@ def _either(pieces: Sequence[Piece]) -> Piece:
 def _null_if(pieces: Sequence[Piece]) -> Piece:
     one, other = pieces
     kind = common_kind([one])
-    condition = compare(one, "=", other)
+    if other.kind in (Kind.MIXED, Kind.NUMERIC):
+        raise Untranslatable(f"nullif() with {other.kind} values")
+    # A function's arguments have no affinity: nullif(n, '1') never finds the text '1' in a column of integers.
+    condition = compare(replace(one, affinity=""), "=", replace(other, affinity=""))
     return combined(f"CASE WHEN {condition.sql} THEN NULL ELSE {value_of(one, kind)} END", kind, one, other)
 
 
@@ -95,7 +100,8 @@ def _length(pieces: Sequence[Piece]) -> Piece:
 def _abs(pieces: Sequence[Piece]) -> Piece:
     (one,) = pieces
     if one.kind is Kind.REAL:
-        return combined(f"abs({one.sql})", Kind.REAL, one)
+        # SQLite turns what is below zero, and -0.0 is not.
+        return combined(f"CASE WHEN {one.sql} < 0 THEN - {one.sql} ELSE {one.sql} END", Kind.REAL, one)
     return combined(f"abs({integer(one)})", Kind.INT, one)
 
 
@@ -149,7 +155,9 @@ def _substr(pieces: Sequence[Piece]) -> Piece:
     at = integer(start)
     tail = f"right({source}, (-greatest({at}, -1073741823))::int)"
     head = f"substr({source}, least({at}, 1073741823)::int)"
-    return combined(f"CASE WHEN {at} < 0 THEN {tail} ELSE {head} END", Kind.TEXT, *pieces)
+    # greatest and least leave a NULL out. SQLite 3.40 takes a start modulo 2^32, later versions do not.
+    sql = f"CASE WHEN {at} < 0 THEN {tail} WHEN {at} >= 0 THEN {head} END"
+    return combined(sql, Kind.TEXT, *pieces, caveats=frozenset({START}))
 
 
 def _extreme(word: str) -> Function:

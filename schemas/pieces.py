@@ -44,6 +44,7 @@ _KINDS = {
 }
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 RANGE = "arithmetic past the range of its type is an error there, a REAL here"
+START = "a start past 2^31 counts modulo 2^32 in some versions of SQLite"
 UNORDERED = "the order within it is not fixed on either side"
 LAST_BITS = "the last bits of a sum of reals depend on the order of the rows"
 

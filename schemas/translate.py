@@ -134,11 +134,11 @@ class Translation:
                 return replace(inner, affinity="")
             case "MINUS" if inner.literal and isinstance(inner.value, int | float):
                 source = node["operand"].get("source", "")
-                return of_value(
-                    number(f"-{source}") if source and not source.lower().startswith("0x") else -inner.value
-                )
+                plain = source and not source.lower().startswith("0x")
+                return of_value(number(f"-{source}" if plain else str(-inner.value)))
             case "MINUS" if inner.kind is Kind.REAL:
-                return combined(f"(- {inner.sql})", Kind.REAL, inner)
+                # SQLite subtracts from 0, which makes no -0.0.
+                return combined(f"(0 - {inner.sql})", Kind.REAL, inner)
             case "MINUS" if inner.kind is not Kind.NULL:
                 return combined(f"(- {integer(inner)})", Kind.INT, inner, caveats=frozenset({RANGE}))
             case "BIT_NOT":
@@ -184,6 +184,8 @@ class Translation:
         return compare(left, "IS DISTINCT FROM" if negated else "IS NOT DISTINCT FROM", right)
 
     def _is_truth_word(self, node: Node) -> bool:
+        while node["type"] == "ParenExpr":
+            node = node["expr"]
         return (
             node["type"] == "ColumnRef"
             and not node.get("table")
