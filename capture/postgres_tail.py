@@ -1,9 +1,13 @@
 """Do: one step of the way back: what one snapshot of the target sees and the last did not, into topics of its own.
 
 The order is the argument, as in capture/tail.py: entries and rows from one snapshot, flushed before they are published,
-the watermark last. A snapshot is always a whole number of transactions, so every cut reaches its head; its pages share
-one label. Position is read back from the stream, and never lies before the snapshot that the open stored: what the
-target's log holds from before belongs to the forward stream.
+the watermark last. A snapshot is flushed before any watermark carries it, also where it held no entry: a crash takes back
+transactions that ended without a flush (rolled back, or committed asynchronously), and the server gives their numbers out
+again: a later write under one of them would be taken for seen
+(test_what_an_abandoned_transaction_was_counted_as_is_flushed).
+A snapshot is always a whole number of transactions, so every cut reaches its head; its pages share one label. Position
+is read back from the stream, and never lies before the snapshot that the open stored: what the target's log holds from
+before belongs to the forward stream.
 While writes belong to the source this capture rests: whatever the forward sink writes is no change of the target's own.
 """
 
@@ -96,7 +100,7 @@ class PostgresTail:
         position = view.position
         if any_entry or self._outlet.last is None or self._outlet.last.seq < self._position.seq:
             reach("reverse.before_watermark")
-            self._outlet.watermark(position)
+            self._mark(position)
             reach("reverse.after_watermark")
         self._position = position
         self._behind = False
@@ -104,6 +108,11 @@ class PostgresTail:
 
     def close(self) -> None:
         self._source.close()
+
+    def _mark(self, position: Position, *, heartbeat: bool = False) -> None:
+        if self._outlet.last is None or self._outlet.last.token != position.token:
+            self._source.make_durable()
+        self._outlet.watermark(position, heartbeat=heartbeat)
 
     def _start(self, start: Start) -> None:
         plans = [replace(plan, topic=topic_of(self._settings.prefix, plan.source, plan.table)) for plan in start.plans]
@@ -183,7 +192,7 @@ class PostgresTail:
 
     def _idle(self) -> bool:
         if self._outlet.heartbeat_due(self._settings.heartbeat_ms):
-            self._outlet.watermark(self._position, heartbeat=True)
+            self._mark(self._position, heartbeat=True)
         now_ms = self._clock.now_ms()
         if self._outlet.last is not None and now_ms >= self._prune_due_ms:
             last = self._outlet.last

@@ -293,6 +293,7 @@ class Steward:
         self._session = open_target(config, "steward")
         self._row = AuthorityRow(self._session, actor=f"steward:{actor()}")
         self._fence: SourceFence | None = None
+        self._rollback: Rollback | None = None
         self._look = BackLook(config)
         self._routes = publisher_of(config, self._session, say)
         self._looked_at_ms = 0
@@ -308,10 +309,12 @@ class Steward:
             before = self._row.read()
             if self._fence is None:
                 self._fence = fence_of(self._config)
-            rollback = rollback_of(
-                self._config, self._session, self._row, self._fence, self._look, self._say, self._routes
-            )
-            recovered = rollback.recover(before) is not None
+            # Kept while its drain goes on: it knows up to where.
+            if self._rollback is None or before.authority is not Authority.TO_SOURCE:
+                self._rollback = rollback_of(
+                    self._config, self._session, self._row, self._fence, self._look, self._say, self._routes
+                )
+            recovered = self._rollback.recover(before) is not None
             self._routes.publish()
             return recovered
         except TailraceError as error:

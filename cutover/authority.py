@@ -16,6 +16,9 @@ from adapters.postgres import Postgres
 from schemas.authority import Authority, Migration, may_move
 from schemas.errors import Code, Refusal, Superseded
 
+SILENT_MS = 4000
+"""In the middle of a move nothing is waited for but the server."""
+
 _READ = (
     "SELECT authority, token, drained, owner, extract(epoch FROM lease_until - clock_timestamp())::double precision, "
     "reverse_start, reverse_label, cutoff::text, read_share, no_rollback::text, failed, "
@@ -72,6 +75,7 @@ class AuthorityRow:
         more = "".join(f", {column} = {expression}" for column, expression in (also or {}).items())
         lease = "NULL" if lease_s is None else f"clock_timestamp() + interval '{float(lease_s)} seconds'"
         with self._target.transaction():
+            self._brace()
             changed = self._target.run(
                 f"UPDATE tailrace.migration SET authority = %s, token = token + 1, drained = false, owner = %s, "
                 f"lease_until = {lease}{more} WHERE id = 1 AND authority = %s AND token = %s",
@@ -85,6 +89,16 @@ class AuthorityRow:
             )
             self.note(before.token + 1, before.authority, after, verb=verb, detail=detail or {})
         return before.token + 1
+
+    def _brace(self) -> None:
+        """A move counts only once it is on the disk: a crash that took it back after the other side had opened would
+        leave two writable sides. And it holds the row: should this process fall silent in the middle, the server ends its
+        session, or nobody could take the move back (test_a_switch_that_falls_silent_in_the_middle_of_the_open_is_taken_back).
+        """
+        self._target.run(f"SET LOCAL idle_in_transaction_session_timeout = {SILENT_MS}")
+        self._target.rows(
+            "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+        )
 
     def set(self, token: int, assignments: Mapping[str, str], *, verb: str, detail: Mapping[str, Any]) -> None:
         """Change something beside the authority, as long as the token is this one. Values are SQL expressions."""

@@ -23,6 +23,15 @@ class Reached:
     consistent: bool
 
 
+def behind(upto: Mapping[str, int], found: Mapping[str, Reached | None]) -> dict[str, int]:
+    """The sources that are not there yet; what is unknown is not."""
+    return {
+        source: seq
+        for source, seq in upto.items()
+        if (one := found.get(source)) is None or one.applied < seq or not one.consistent
+    }
+
+
 def drain(
     upto: Mapping[str, int],
     look: Callable[[], Mapping[str, Reached | None]],
@@ -41,21 +50,17 @@ def drain(
     lease_s = begun_s
     while True:
         found = look()
-        behind = {
-            source: seq
-            for source, seq in upto.items()
-            if (one := found.get(source)) is None or one.applied < seq or not one.consistent
-        }
+        late = behind(upto, found)
         now_s = clock.monotonic_s()
-        if not behind:
+        if not late:
             return now_s - begun_s
         if now_s - begun_s > budget_s:
-            source, seq = next(iter(sorted(behind.items())))
+            source, seq = next(iter(sorted(late.items())))
             at = found.get(source)
             text = "unknown" if at is None else f"{at.applied}, {'consistent' if at.consistent else 'not consistent'}"
             raise Transient(
                 Code.DRAIN_TIMEOUT,
-                f"{len(behind)} sources did not arrive within {budget_s:g} s; it stands at {text}",
+                f"{len(late)} sources did not arrive within {budget_s:g} s; it stands at {text}",
                 source=source,
                 position=seq,
                 hint="tailrace status: do capture and sink run?",

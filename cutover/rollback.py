@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from adapters.postgres import Postgres
 from capture.postgres_triggers import LABEL
 from cutover.authority import AuthorityRow
-from cutover.drain import Reached, drain
+from cutover.drain import Reached, behind, drain
 from cutover.source_fence import SourceFence
 from cutover.target_guard import TargetGuard
 from ops.points import reach
@@ -73,6 +73,8 @@ class Rollback:
         self._settings = settings
         self._look_back = look_back
         self._say = say
+        self._upto: tuple[int, dict[str, int]] = (-1, {})
+        """Token of a drain that is finished step by step, and what it drains to."""
 
     def run(self, *, reason: str) -> Returned:
         """Back to the sources. Raises Refusal(VERB_ILLEGAL) once completed, Refusal(NO_ROLLBACK) when it would lose."""
@@ -106,10 +108,29 @@ class Rollback:
         if before.authority is Authority.SOURCE:
             lifted = self._settled(before)
             return Returned(before.token, before.authority, 0.0, tuple(lifted)) if lifted else None
-        if not abandoned or before.authority not in (Authority.TO_TARGET, Authority.TO_SOURCE):
+        if before.authority is Authority.TO_SOURCE and (abandoned or self._upto[0] == before.token):
+            return self._finish(before)
+        if not abandoned or before.authority is not Authority.TO_TARGET:
             return None
         self._say("cutover.recovered", f"{before.owner} left the migration at {before.authority}")
         return self.run(reason=f"recovered from {before.owner}")
+
+    def _finish(self, before: Migration) -> Returned | None:
+        """One look at the drain of a rollback that is gone, never a wait: whoever calls this also applies the way back
+        (test_a_rollback_killed_before_its_drain_is_finished_by_the_steward)."""
+        begun_s = self._clock.monotonic_s()
+        if self._upto[0] != before.token:
+            self._adopt(before)
+            self._upto = before.token, self._drain_to()
+            self._say(
+                "cutover.recovered", f"{before.owner} left the migration at {before.authority}: its drain goes on"
+            )
+        elif before.lease_left_s is None or before.lease_left_s < self._settings.lease_s / 2:
+            self._adopt(before)
+        if behind(self._upto[1], self._look_back()):
+            return None
+        token, lifted = self._opened_again(before, f"recovered from {before.owner}")
+        return Returned(token, before.authority, self._clock.monotonic_s() - begun_s, tuple(lifted))
 
     def _settled(self, before: Migration) -> list[str]:
         """Writes belong to the sources: none may be fenced, and each must know the token."""
@@ -148,26 +169,45 @@ class Rollback:
         token = before.token
         if before.lease_left_s is None or before.lease_left_s < self._settings.lease_s / 2:
             self._adopt(before)
-        # Read after the guards have committed: everything that was ever acknowledged is at or below this label.
-        _, label = self._target.rows(LABEL)[0]
-        upto = {source: int(label) for source in self._fence.carried()}
         drain(
-            upto,
+            self._drain_to(),
             self._look_back,
             self._clock,
             budget_s=self._settings.drain_budget_s,
             keep_lease=lambda: self._row.renew(token, lease_s=self._settings.lease_s),
         )
         reach("rollback.drained")
-        with self._target.transaction():
-            newer = self._row.move(
-                before, Authority.SOURCE, verb="return", also={"read_share": "0"}, detail={"reason": reason}
-            )
-            self._guard.rest()
+        return self._opened_again(before, reason)
+
+    def _drain_to(self) -> dict[str, int]:
+        """Read after the guards have committed: everything that was ever acknowledged is at or below this label."""
+        _, label = self._target.rows(LABEL)[0]
+        return {source: int(label) for source in self._fence.carried()}
+
+    def _opened_again(self, before: Migration, reason: str) -> tuple[int, list[str]]:
+        newer = self._moved_back(before, reason)
         reach("rollback.returned")
         lifted = self._fence.lift(newer)
         self._told(Authority.SOURCE, newer)
         return newer, lifted
+
+    def _moved_back(self, before: Migration, reason: str) -> int:
+        deadline_s = self._clock.monotonic_s() + self._settings.close_budget_s
+        while True:
+            try:
+                with self._target.transaction():
+                    newer = self._row.move(
+                        before, Authority.SOURCE, verb="return", also={"read_share": "0"}, detail={"reason": reason}
+                    )
+                    self._guard.rest()
+                return newer
+            except Transient as error:
+                # A reader of the target: what came with the open goes by statements that wait for readers, too.
+                if self._clock.monotonic_s() >= deadline_s:
+                    raise
+                if error.code is Code.TARGET_BUSY:
+                    self._guard.end_blockers(self._say)
+                self._clock.sleep(0.02)
 
     def _adopt(self, before: Migration) -> None:
         """The lease of a drain that somebody else left: the token stays, since both sides are closed under it."""

@@ -91,7 +91,8 @@ class Switch:
         self._before_open = before_open
         self._say = say
         self._parts: dict[str, float] = {}
-        self._asked_to_open = False
+        self._maybe_open = False
+        """The reply to a commit of the open was lost. Everything else that fails in it was rolled back for certain."""
 
     def run(self, before: Migration, *, practise: bool = False) -> Outcome:
         """Switch, or (`practise`) fence and lift at once, to measure. Raises what stopped it, after taking it back."""
@@ -169,18 +170,25 @@ class Switch:
 
     def _opened(self, token: int, detail: Mapping[str, Any]) -> int:
         deadline_s = self._clock.monotonic_s() + self._settings.open_budget_s
-        self._asked_to_open = True
         while True:
             try:
                 return self._guard.open(self._mine(token), verb="open", detail=detail, window=self._settings.window)
             except Unknown:
-                # Done or not done: only the row can say.
+                # Done or not done: only the row can say, and a commit that is under way holds it until it is decided.
+                self._maybe_open = True
                 found = self._row.read()
                 if found.authority is Authority.TARGET and found.token == token + 1:
                     return found.token
-            except Transient:
+            except Superseded:
+                found = self._row.read()
+                if self._maybe_open and found.authority is Authority.TARGET and found.token == token + 1:
+                    return found.token
+                raise
+            except Transient as error:
                 if self._clock.monotonic_s() >= deadline_s:
                     raise
+                if error.code is Code.TARGET_BUSY:
+                    self._guard.end_blockers(self._say)
                 self._row.renew(token, lease_s=self._settings.lease_s)
                 self._clock.sleep(0.02)
 
@@ -196,7 +204,7 @@ class Switch:
                 self._mine(token), Authority.SOURCE, verb="take-back", also={"failed": text}, detail={"reason": reason}
             )
         except (Transient, Unknown):
-            if self._asked_to_open:
+            if self._maybe_open:
                 raise  # it may be open: only the row can say, and the steward reads it
             # The target is away. Nobody but this attempt could open under its token, and it ends here: the sources need
             # not wait for the target to come back. The row is taken back by whoever finds its lease ended.

@@ -10,19 +10,29 @@ is a writer too. Cases: test_old_snapshot_writes_after_the_fence, test_a_prepare
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from adapters.postgres import Postgres
 from capture.postgres_triggers import firing, resting
 from cutover.authority import AuthorityRow
 from cutover.objects import OpenedObjects
+from cutover.prepare import plans_of
+from ops.points import reach
 from schemas.authority import Authority, Migration
 from schemas.ddl import full_name
+from schemas.errors import Code, Failed
 from schemas.plan import TablePlan
 
 GUARDS = ("tailrace_guard", "tailrace_guard_truncate")
 LOCK_TIMEOUT_MS = 800
+_BLOCKERS = (
+    "SELECT DISTINCT l.pid, a.application_name FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) "
+    "WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid() "
+    "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+    "AND l.relation IN (SELECT to_regclass(name) FROM unnest(%s::text[]) AS name) "
+    "AND coalesce(a.xact_start, a.query_start) < clock_timestamp() - interval '0.7 seconds'"
+)
 
 
 class TargetGuard:
@@ -59,15 +69,42 @@ class TargetGuard:
         with self._target.transaction():
             self._target.run(f"SET LOCAL lock_timeout = {int(lock_timeout_ms)}")
             token = self._row.move(before, Authority.TARGET, verb=verb, also=also, detail=detail)
+            self._refuse_late()
             for plan in self._plans:
                 guards = ", ".join(f"DISABLE TRIGGER {name}" for name in GUARDS)
                 self._target.run(f"ALTER TABLE {full_name(plan)} {guards}")
                 for statement in firing(plan):
                     self._target.run(statement)
             failed = self._objects.make() if self._objects is not None else {}
+            reach("cutover.mid_open")
             if failed:
                 self._row.note(token, Authority.TARGET, Authority.TARGET, verb="objects", detail=failed)
         return token
+
+    def _refuse_late(self) -> None:
+        """A table that came after the way back was proven would stay closed, and its writes would not be logged."""
+        known = {full_name(plan): plan.target_key for plan in self._plans}
+        late = [name for plan in plans_of(self._target) if known.get(name := full_name(plan)) != plan.target_key]
+        if late:
+            raise Failed(
+                Code.REVERSE_UNPROVEN,
+                f"{', '.join(late)} came, or got another key, after the way back was proven",
+                hint="tailrace cutover again",
+            )
+
+    def end_blockers(self, say: Callable[[str, str], None]) -> None:
+        """Both sides are closed, and a session has kept a lock on these tables for the whole lock time-out: it is ended.
+        A reader loses a report; everybody else waits for it. Where our role may not, it is only named."""
+        names = [full_name(plan) for plan in self._plans]
+        found = self._target.rows(_BLOCKERS, (names,))
+        for pid, name in found:
+            try:
+                self._target.rows("SELECT pg_terminate_backend(%s)", (pid,))
+                say("cutover.blocker_ended", f"session {pid} ({name or 'unnamed'}) held the target's tables: ended")
+            except Failed as error:
+                say(
+                    "cutover.blocker", f"session {pid} ({name or 'unnamed'}) holds the target's tables: {error.message}"
+                )
 
     def close(
         self,
@@ -85,6 +122,7 @@ class TargetGuard:
             for plan in self._plans:
                 guards = ", ".join(f"ENABLE ALWAYS TRIGGER {name}" for name in GUARDS)
                 self._target.run(f"ALTER TABLE {full_name(plan)} {guards}")
+            reach("rollback.mid_close")
         return token
 
     def rest(self) -> None:
@@ -96,3 +134,4 @@ class TargetGuard:
                     self._target.run(statement)
             if self._objects is not None:
                 self._objects.unmake()
+            reach("rollback.mid_return")

@@ -3,6 +3,8 @@
 The order is the argument: the transaction begins with a compare-and-set on owner, applied seq, and the fence with its
 token, read in the same transaction: a sink of an earlier attempt finds another token and changes nothing, and a lifted
 source takes no change of the other side any more. The fence is never lifted for this connection: no trigger fires on it.
+Tables are looked at again whenever the token or the schema moved, and an apply finds the schema it looked at, or changes
+nothing: what the source got between two switches comes back too (test_what_the_source_got_between_two_switches_comes_back_too).
 Every key written is logged here, since the application's triggers and ours rest: after a rollback capture sends exactly
 these keys again, and both sides are equal without a comparison (test_what_came_back_is_sent_forward_again).
 """
@@ -77,6 +79,8 @@ class SqliteTarget:
         self._numbers: Mapping[str, int] = {}
         self._now_ms = now_ms
         self._tables: dict[str, Table] = {}
+        self._looked_at = ("", -1)
+        """Token and schema version at which the tables were read."""
         self._codecs: dict[int, RowCodec] = {}
         self._keys: dict[int, KeyCodec] = {}
 
@@ -87,9 +91,6 @@ class SqliteTarget:
         return bool(self._db.rows(f"SELECT 1 FROM {_META} WHERE key = 'fence' AND value <> ''"))
 
     def claim(self, owner: str) -> Progress:
-        with self._reader.read_view():
-            self._tables = dict(introspect(self._reader).tables)
-            self._numbers = self._numbers_of()
         with self._db.write():
             self._db.run(f"UPDATE {PROGRESS} SET owner = ?", (owner,))
         progress = self.progress()
@@ -105,6 +106,7 @@ class SqliteTarget:
         if not found:
             return None
         row = found[0]
+        self._look(str(row[8]))
         kept = dict(self._db.rows(f"SELECT tab, count(*) FROM {QUARANTINE} GROUP BY tab"))
         return Progress(
             source=self._source,
@@ -124,6 +126,17 @@ class SqliteTarget:
             phase=str(row[8]),
             open=bool(row[9]),
         )
+
+    def _look(self, token: str) -> None:
+        if self._looked_at == (token, self._schema_version()):
+            return
+        with self._reader.read_view():
+            self._tables = dict(introspect(self._reader).tables)
+            self._numbers = self._numbers_of()
+            self._looked_at = (token, self._reader.schema_version())
+
+    def _schema_version(self) -> int:
+        return int(self._db.rows("PRAGMA schema_version")[0][0])
 
     def close(self) -> None:
         self._db.close()
@@ -165,7 +178,7 @@ class SqliteTarget:
                     before.phase,
                 ),
             )
-            if changed != 1:
+            if changed != 1 or self._schema_version() != self._looked_at[1]:
                 raise self._superseded(before)
             for table, collapsed in tables.items():
                 self._table(table, collapsed, watermark.seq)
@@ -182,7 +195,7 @@ class SqliteTarget:
                 f"WHERE owner = ? AND applied = ? AND {_FENCED}",
                 (applying_to, before.owner, before.applied, before.phase),
             )
-            if changed != 1:
+            if changed != 1 or self._schema_version() != self._looked_at[1]:
                 raise self._superseded(before)
             self._table(table, collapsed, applying_to)
 
@@ -244,7 +257,7 @@ class SqliteTarget:
     def _superseded(self, before: Progress) -> Superseded:
         return Superseded(
             Code.PROGRESS_LOST,
-            "another sink moved the progress of the way back, or the source is no longer fenced for it",
+            "the progress, the fence or the schema of the source is not the one this cut was read for",
             source=self._source,
             position=before.applied,
             hint="this sink reads the progress again",

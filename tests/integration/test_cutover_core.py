@@ -209,7 +209,10 @@ def test_recovery_never_just_lifts(rig: Rig) -> None:
     rig.stopped = set()
     time.sleep(0.01)
     assert Authority.TO_SOURCE == rig.row.read().authority
-    rig.rollback().recover(rig.row.read())
+    steward = rig.rollback()
+    assert steward.recover(rig.row.read()) is None
+    rig.settle_back()
+    assert steward.recover(rig.row.read()) is not None
     assert Authority.SOURCE == rig.row.read().authority
     assert (110, "only there", None) in rig.source_rows("cases")
     rig.sides["cases"].app.run("INSERT INTO t VALUES (111, 'open', NULL)")

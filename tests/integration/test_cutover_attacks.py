@@ -1,0 +1,175 @@
+"""Attacks on the switch and the way back that real databases, stepped by hand, can show: each found a loss or a hang."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.postgres import Postgres
+from cutover.authority import AuthorityRow
+from schemas.authority import Authority
+from schemas.errors import Failed, TailraceError, Transient
+from tests.cutover_rig import Rig
+from tests.integration.test_cutover_core import application
+
+
+@pytest.fixture
+def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
+    made = Rig(tmp_path, database_url, "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT CHECK (v <> ''), u TEXT UNIQUE)")
+    for name, side in made.sides.items():
+        side.app.run("INSERT INTO t VALUES (1, ?, 'a'), (2, 'two', 'b')", (name,))
+    made.settle()
+    made.install_back()
+    yield made
+    made.close()
+
+
+def test_what_the_source_got_between_two_switches_comes_back_too(rig: Rig) -> None:
+    """A sink of the way back that knows the tables of the first switch only would leave a new column NULL, and pass over
+    a new table, and both would be called drained."""
+    rig.switch().run(rig.row.read())
+    app = application(rig)
+    app.run("INSERT INTO cases.t VALUES (10, 'there', NULL)")
+    rig.rollback().run(reason="test")
+    source = rig.sides["cases"].app
+    source.run("ALTER TABLE t ADD COLUMN w TEXT")
+    source.run("CREATE TABLE n(id INTEGER PRIMARY KEY, v TEXT)")
+    source.run("INSERT INTO n VALUES (1, 'one')")
+    rig.settle()
+    rig.install_back()
+    rig.switch().run(rig.row.read())
+    app = application(rig)
+    app.run("UPDATE cases.t SET w = 'wide' WHERE id = 1")
+    app.run("INSERT INTO cases.n VALUES (2, 'two')")
+    rig.settle_back()
+    rig.rollback().run(reason="test")
+    assert [(1, "wide")] == rig.source_rows("cases", "SELECT id, w FROM t WHERE id = 1")
+    assert [(1, "one"), (2, "two")] == rig.source_rows("cases", "SELECT * FROM n ORDER BY id")
+
+
+def test_a_table_that_comes_between_the_proof_and_the_fence_takes_the_switch_back(rig: Rig) -> None:
+    """Its guard would stand after the open, and its writes would not be logged for the way back."""
+    switch = rig.switch()
+    claimed = switch._row.move
+
+    def move(*args: object, **named: object) -> int:
+        token = claimed(*args, **named)  # type: ignore[arg-type]
+        if named.get("verb") == "cutover":
+            rig.sides["cases"].app.run("CREATE TABLE late(id INTEGER PRIMARY KEY, v TEXT)")
+            rig.sides["cases"].app.run("INSERT INTO late VALUES (1, 'one')")
+        return token
+
+    switch._row.move = move  # type: ignore[method-assign]
+    with pytest.raises(TailraceError):
+        switch.run(rig.row.read())
+    assert Authority.SOURCE == rig.row.read().authority
+    rig.sides["cases"].app.run("INSERT INTO late VALUES (2, 'two')")
+    rig.settle()
+    rig.install_back()
+    rig.switch().run(rig.row.read())
+    app = application(rig)
+    app.run("INSERT INTO cases.late VALUES (3, 'three')")
+    rig.rollback().run(reason="test")
+    assert [1, 2, 3] == [row[0] for row in rig.source_rows("cases", "SELECT id FROM late ORDER BY id")]
+
+
+def test_a_report_that_reads_the_target_holds_neither_the_switch_nor_the_return(rig: Rig) -> None:
+    """With a CHECK to be made: ADD and DROP CONSTRAINT wait for every reader, while both sides are closed. The reader is
+    ended; without that a return would stand closed on both sides for as long as a report runs."""
+    reader = rig.postgres()
+    reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    reader.rows("SELECT count(*) FROM cases.t")
+    begun_s = time.monotonic()
+    rig.switch().run(rig.row.read())
+    there_s = time.monotonic() - begun_s
+    begun_s = time.monotonic()
+    rig.rollback().run(reason="test")
+    back_s = time.monotonic() - begun_s
+    print(f"with a reader: there {there_s:.2f} s, back {back_s:.2f} s")
+    assert Authority.SOURCE == rig.row.read().authority
+    with pytest.raises(Transient):
+        reader.rows("SELECT count(*) FROM cases.t")
+
+
+def test_a_switch_that_falls_silent_in_the_middle_of_the_open_is_taken_back(rig: Rig) -> None:
+    """It holds the authority row's lock: a stopped process keeps its session, and nobody could ever take it back."""
+    gone = rig.switch(actor="gone", lease_s=1.0)
+    stopped = threading.Event()
+    made = gone._guard._objects
+    assert made is not None
+
+    def silent() -> dict[str, str]:
+        stopped.wait(20)
+        return {}
+
+    made.make = silent  # type: ignore[method-assign]
+    before = rig.row.read()
+    thread = threading.Thread(target=lambda: _ends_in_an_error(lambda: gone.run(before)))
+    thread.start()
+    steward, look = rig.rollback("steward"), AuthorityRow(rig.postgres(), actor="look")
+    deadline = time.monotonic() + 30
+    try:
+        while (now := look.read()).authority is not Authority.SOURCE or now.token == before.token:
+            assert time.monotonic() < deadline
+            with contextlib.suppress(Transient):
+                steward.recover(now)
+            time.sleep(0.05)
+        for side in rig.sides.values():
+            side.app.run("INSERT INTO t VALUES (100, 'open', NULL)")
+    finally:
+        stopped.set()
+        thread.join()
+    with pytest.raises(Failed, match="has not switched"):
+        application(rig).run("INSERT INTO cases.t VALUES (101, 'late', NULL)")
+
+
+def _ends_in_an_error(run: Callable[[], object]) -> None:
+    with pytest.raises(TailraceError):
+        run()
+
+
+def test_what_an_abandoned_transaction_was_counted_as_is_flushed(rig: Rig) -> None:
+    """A snapshot counts transactions that have ended without a flush (rolled back, or committed asynchronously). After a
+    crash the server gives their numbers out again: a later write under one would be taken for seen."""
+    rig.switch().run(rig.row.read())
+    app = application(rig)
+    tail = rig.sides["cases"].back_capture
+    for _ in range(4):
+        tail.step()
+    app.run("SET synchronous_commit = off")
+    app.run("CREATE TEMP TABLE other(id int)")
+    with pytest.raises(ZeroDivisionError), app.transaction():
+        app.run("INSERT INTO other SELECT generate_series(1, 10)")
+        raise ZeroDivisionError
+    flushed: list[bool] = []
+    sent = rig.transport.send
+
+    def send(messages: object) -> object:
+        now = Postgres(rig.url, application_name="look")
+        if any("watermark" in one.topic for one in messages):  # type: ignore[attr-defined]
+            at = rig.sides["cases"].back_capture._source._lsn
+            flushed.append(now.rows("SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn", (at,))[0][0])
+        now.close()
+        return sent(messages)  # type: ignore[arg-type]
+
+    rig.transport.send = send  # type: ignore[method-assign, assignment]
+    for _ in range(4):
+        tail.step()
+        rig.clock.ms += 600
+    assert flushed
+    assert all(flushed)
+
+
+def test_a_move_is_on_the_disk_when_it_counts(rig: Rig) -> None:
+    """With synchronous_commit = off on the server a crash would take back the move behind which the other side opened."""
+    rig.target.run("SET synchronous_commit = off")
+    seen = []
+    with rig.target.transaction():
+        rig.row.move(rig.row.read(), Authority.TO_TARGET, verb="test", lease_s=1)
+        seen = rig.target.rows("SELECT current_setting('synchronous_commit')")
+    assert [("on",)] == seen
