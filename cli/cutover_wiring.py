@@ -122,19 +122,20 @@ class BackLook:
 
 def objects_of(config: Config, session: Postgres) -> list[Objects]:
     """What each source's tables get when the target opens."""
-    result = []
-    for name in config.source_databases:
-        db = open_source(config, name)
-        try:
-            with db.read_view():
-                database = metas.as_logged(metas.read(db), introspect(db))
-        finally:
-            db.close()
-        parents = parents_of(database, {plan.table: plan for plan in plans_of(session, name)})
-        preserve = config.identifiers == "preserve"
-        views, _ = wanted_views(database, parents, config.views, schema=target_schema(config, name), preserve=preserve)
-        result.append(Objects(parents, views, database.sequences))
-    return result
+    return [objects_of_source(config, session, name) for name in config.source_databases]
+
+
+def objects_of_source(config: Config, session: Postgres, name: str) -> Objects:
+    db = open_source(config, name)
+    try:
+        with db.read_view():
+            database = metas.as_logged(metas.read(db), introspect(db))
+    finally:
+        db.close()
+    parents = parents_of(database, {plan.table: plan for plan in plans_of(session, name)})
+    preserve = config.identifiers == "preserve"
+    views, _ = wanted_views(database, parents, config.views, schema=target_schema(config, name), preserve=preserve)
+    return Objects(parents, views, database.sequences)
 
 
 def guard_of(config: Config, session: Postgres, row: AuthorityRow, say: Say) -> tuple[TargetGuard, OpenedObjects]:

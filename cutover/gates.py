@@ -42,15 +42,23 @@ def gate(name: str, good: bool | None, value: str, threshold: str, *, next_step:
 
 
 def waive(gates: Sequence[Gate], names: Collection[str]) -> list[Gate]:
-    """Red gates that an operator named, where they may be waived. Raises Refusal(GATE_BLOCKED) for a name that is none."""
-    known = {one.name for one in gates}
+    """Red gates that an operator named, where they may be waived; the first word of a name stands for that gate of every
+    source. Raises Refusal(GATE_BLOCKED) for a name that is none, and for one that nobody may waive."""
+    known = {name for one in gates for name in (one.name, one.name.partition(" ")[0])}
     for name in names:
         if name not in known:
             raise Refusal(Code.GATE_BLOCKED, f"there is no gate {name!r}", hint=f"one of: {', '.join(sorted(known))}")
+        firm = [one.name for one in gates if _named(one, (name,)) and not one.open and not one.waivable]
+        if firm:
+            raise Refusal(Code.GATE_BLOCKED, f"{firm[0]} cannot be waived", hint="mend what it names")
     return [
-        replace(one, verdict=Verdict.WAIVED) if one.name in names and one.waivable and not one.open else one
+        replace(one, verdict=Verdict.WAIVED) if _named(one, names) and one.waivable and not one.open else one
         for one in gates
     ]
+
+
+def _named(one: Gate, names: Collection[str]) -> bool:
+    return one.name in names or one.name.partition(" ")[0] in names
 
 
 def refuse_closed(gates: Sequence[Gate]) -> None:

@@ -59,6 +59,17 @@ def prepare_target(target: Postgres) -> list[str]:
     return made
 
 
+def prepared(target: Postgres, plans: Sequence[TablePlan]) -> bool:
+    """Do log and triggers stand on every table?"""
+    names = [full_name(plan) for plan in plans]
+    found = target.rows(
+        "SELECT count(*) FROM pg_trigger WHERE tgrelid IN (SELECT to_regclass(name) FROM unnest(%s::text[]) AS name) "
+        "AND tgname = ANY(%s)",
+        (names, list(TRIGGERS)),
+    )
+    return int(found[0][0]) == len(names) * len(TRIGGERS)
+
+
 def prepare_source(db: SqliteDatabase) -> bool:
     """The bookkeeping of the way back, in one transaction; False: it is there. Capture sees no change of the application."""
     with db.write():
@@ -100,7 +111,10 @@ def _prove_one(target: Postgres, plan: TablePlan) -> None:
         if not found:
             raise _Undo
         row = found[0][0]
-        (changed,) = target.rows(f"UPDATE {table} SET {key} = {key} WHERE ctid = '{row}'::tid RETURNING ctid::text")
+        changed = target.rows(f"UPDATE {table} SET {key} = {key} WHERE ctid = '{row}'::tid RETURNING ctid::text")
+        if not changed:
+            # A trigger or a rule of somebody else's swallows writes: what the stream says was applied was not either.
+            raise Failed(Code.REVERSE_UNPROVEN, f"{table} did not take an UPDATE of its key to itself")
         _logged(target, table, "u")
         stored = target.rows(
             "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 "
@@ -109,7 +123,7 @@ def _prove_one(target: Postgres, plan: TablePlan) -> None:
         )
         columns = ", ".join(quote(name) for (name,) in stored)
         target.run(
-            f"WITH gone AS (DELETE FROM {table} WHERE ctid = '{changed[0]}'::tid RETURNING {columns}) "
+            f"WITH gone AS (DELETE FROM {table} WHERE ctid = '{changed[0][0]}'::tid RETURNING {columns}) "
             f"INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM gone"
         )
         _logged(target, table, "d")

@@ -80,6 +80,11 @@ class CutoverConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long writers in flight may keep the fence waiting before it gives up."""
     drain_budget_s: float = 10.0
     rollback_window_days: int = 14
+    verify_max_age_minutes: float = 60.0
+    """A switch asks for a full and clean verification of every table that is not older."""
+    backup_max_age_hours: float = 24.0
+    instances: int = 0
+    """How many instances of the application must report before a switch; 0: those that did so lately."""
 
 
 class ColumnConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
