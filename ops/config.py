@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from ops.config_cutover import CutoverConfig
 from ops.secrets import resolve, resolve_url
 from schemas.errors import Code, ConfigError, Refusal
 from schemas.formats import CONFIGURATION, refuse_unreadable
@@ -69,22 +70,6 @@ class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_row_bytes: int = 16 * MIB
     max_transaction_rows: int = 200_000
     max_lag_changes: int = 10_000
-
-
-class CutoverConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[cutover]: what the switch and the way back may take."""
-
-    lease_s: float = 10.0
-    """After this without a sign of life a switch that stands still is taken back."""
-    fence_budget_s: float = 2.0
-    """How long writers in flight may keep the fence waiting before it gives up."""
-    drain_budget_s: float = 10.0
-    rollback_window_days: int = 14
-    verify_max_age_minutes: float = 60.0
-    """A switch asks for a full and clean verification of every table that is not older."""
-    backup_max_age_hours: float = 24.0
-    instances: int = 0
-    """How many instances of the application must report before a switch; 0: those that did so lately."""
 
 
 class ColumnConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
