@@ -132,3 +132,13 @@ def write(db: Sqlite, meta: Meta) -> None:
     for key, value in values.items():
         db.run(f"INSERT OR REPLACE INTO {META}(key, value) VALUES (?, ?)", (key, value))
     db.run(f"INSERT OR IGNORE INTO {META}(key, value) VALUES ('pruned_to', '0')")
+
+
+def refuse_fenced(db: Sqlite, what: str) -> None:
+    """What asks this source to send rows again would be waited for until writes come back, and may overwrite newer ones."""
+    if exists(db) and db.rows(f"SELECT 1 FROM {META} WHERE key = 'fence' AND value <> ''"):
+        raise Refusal(
+            Code.VERB_ILLEGAL,
+            f"{what}: {db.path} is fenced, writes do not belong to it now",
+            hint="tailrace status; tailrace rollback brings writes back",
+        )

@@ -162,6 +162,7 @@ def touch_keys(config: Config, source: str, table: str, keys: Sequence[Key]) -> 
     """Log keys at the source."""
     db = open_source(config, source)
     try:
+        metas.refuse_fenced(db, "to send rows again")
         with db.read_view():
             meta = metas.read(db)
             one = metas.as_logged(meta, introspect(db)).tables[table]

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from adapters.postgres import Postgres
-from capture.postgres_triggers import removed
+from capture.postgres_triggers import removed, resting
 from cli.cutover_gates import all_gates
 from cli.cutover_wiring import BackLook, actor, fence_of, guard_of, rollback_of, switch_of
 from cli.options import as_json, config_of, dry_run, emit
@@ -18,9 +18,11 @@ from cutover.authority import AuthorityRow
 from cutover.gates import Gate, refuse_closed, waive
 from cutover.prepare import plans_of, prepare_source, prepare_target
 from cutover.source_fence import SourceFence
+from cutover.target_guard import LOCK_TIMEOUT_MS
 from ops.config import Config
 from schemas.authority import Authority, Migration
-from schemas.errors import Code, Refusal
+from schemas.ddl import full_name
+from schemas.errors import Code, Refusal, Transient
 
 STEPS = (
     "claim the migration: (source, {token}) -> (to_target, {next})",
@@ -181,16 +183,37 @@ def complete_command(ctx: click.Context, confirmed: str, json_output: bool, dry_
             return
         if confirmed != "COMPLETE":
             raise Refusal(Code.USAGE, "complete ends the way back for good", hint="add --yes COMPLETE")
-        with session.transaction():
-            token = row.move(before, Authority.COMPLETED, verb="complete")
-            for plan in plans_of(session):
+        token = complete(session, row, before)
+        left = remove_triggers(session)
+    lines = ["completed: PostgreSQL is the database; the SQLite files stay fenced"]
+    lines += [f"{table} is read all the time: its log triggers rest, and were not dropped" for table in left]
+    emit({"token": token, "resting": left}, lines, json_output=json_output)
+
+
+def complete(session: Postgres, row: AuthorityRow, before: Migration) -> int:
+    """The log triggers rest: unlike DROP TRIGGER that waits for no reader, and lets no writer wait behind one
+    (test_complete_waits_for_no_reader)."""
+    with session.transaction():
+        session.run(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+        token = row.move(before, Authority.COMPLETED, verb="complete")
+        for plan in plans_of(session):
+            for statement in resting(plan):
+                session.run(statement)
+    return token
+
+
+def remove_triggers(session: Postgres) -> list[str]:
+    """Returns the tables that were read all the while: what rests there does nothing."""
+    left = []
+    for plan in plans_of(session):
+        try:
+            with session.transaction():
+                session.run(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
                 for statement in removed(plan):
                     session.run(statement)
-    emit(
-        {"token": token},
-        ["completed: PostgreSQL is the database; the SQLite files stay fenced"],
-        json_output=json_output,
-    )
+        except Transient:
+            left.append(full_name(plan))
+    return left
 
 
 def _refuse_phase(before: Migration) -> None:

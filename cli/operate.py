@@ -12,7 +12,9 @@ from capture.sqlite_triggers import META
 from cli.anew import start_over
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
 from cli.wiring import capture_lock, open_source, open_target, open_transport
+from cutover.authority import AuthorityRow
 from ops.config import Config
+from schemas.authority import Authority
 from schemas.errors import Code, Refusal, Transient
 from schemas.names import notice_topic, watermark_topic
 from sink.progress import adopt, prepared, read_progress
@@ -46,6 +48,13 @@ def _phase(
     try:
         if not prepared(target):
             raise Refusal(Code.TARGET_UNPREPARED, "nothing runs yet", hint="tailrace up")
+        authority = AuthorityRow(target, actor="operator").read().authority
+        if authority is not Authority.SOURCE:
+            raise Refusal(
+                Code.VERB_ILLEGAL,
+                f"pause and resume: writes belong to {authority}",
+                hint="tailrace status; tailrace rollback",
+            )
         for name in chosen_sources(config, sources):
             found = target.rows("SELECT phase FROM tailrace.progress WHERE source = %s", (name,))
             if not found:
@@ -90,6 +99,7 @@ def reset_command(
     try:
         with db.read_view():
             meta = metas.read(db)
+        metas.refuse_fenced(db, "reset")
         names = list(tables) or [one.name for one in meta.tables.values()]
         if dry_run:
             emit({"resync": names}, [f"would copy {name} again" for name in names], json_output=json_output)

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from adapters.postgres import Postgres
+from capture import meta as metas
+from cli.cutover import complete, remove_triggers
 from cutover.authority import AuthorityRow
 from schemas.authority import Authority
-from schemas.errors import Failed, TailraceError, Transient
+from schemas.errors import Failed, Refusal, TailraceError, Transient
 from tests.cutover_rig import Rig
 from tests.integration.test_cutover_core import application
 
@@ -173,3 +175,28 @@ def test_a_move_is_on_the_disk_when_it_counts(rig: Rig) -> None:
         rig.row.move(rig.row.read(), Authority.TO_TARGET, verb="test", lease_s=1)
         seen = rig.target.rows("SELECT current_setting('synchronous_commit')")
     assert [("on",)] == seen
+
+
+def test_complete_waits_for_no_reader(rig: Rig) -> None:
+    """DROP TRIGGER would wait for a report, and every writer behind it."""
+    rig.switch().run(rig.row.read())
+    reader = rig.postgres()
+    reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    reader.rows("SELECT count(*) FROM cases.t")
+    complete(rig.target, rig.row, rig.row.read())
+    assert ["cases.t"] == [name.replace('"', "") for name in remove_triggers(rig.target)]
+    assert Authority.COMPLETED is rig.row.read().authority
+    application(rig).run("INSERT INTO cases.t VALUES (160, 'completed', NULL)")
+    assert [(2,)] == reader.rows("SELECT count(*) FROM cases.t")
+    reader.run("ROLLBACK")
+    assert [] == remove_triggers(rig.target)
+
+
+def test_what_asks_a_fenced_source_for_rows_is_refused(rig: Rig) -> None:
+    app = rig.sides["cases"].app
+    metas.refuse_fenced(app, "reset")
+    rig.switch().run(rig.row.read())
+    with pytest.raises(Refusal, match="is fenced"):
+        metas.refuse_fenced(app, "reset")
+    rig.rollback().run(reason="test")
+    metas.refuse_fenced(app, "reset")
