@@ -66,10 +66,12 @@ def advance(name: str, plan: TablePlan, column: ColumnPlan, *, used: int) -> str
 
 
 def into_widest_gap(name: str, plan: TablePlan, column: ColumnPlan) -> str:
-    """SELECT that sets a sequence behind the key after which most keys are free, in a table whose last key is taken."""
+    """SELECT that sets a sequence behind the key after which most keys are free, in a table whose last key is taken. The
+    gap before the first key counts: the last key may be the only one."""
     key = quote(column.target)
+    keys = f"SELECT 0::bigint AS at UNION SELECT {key} FROM {full_name(plan)} WHERE {key} > 0"
     return (
-        f"SELECT setval({text_literal(name)}::regclass, greatest(at, 1), at >= 1) FROM (SELECT {key} AS at FROM (SELECT {key}, "
-        f"lead({key}) OVER (ORDER BY {key})::numeric - greatest({key}, 0) AS gap FROM {full_name(plan)}) AS all_gaps "
+        f"SELECT setval({text_literal(name)}::regclass, greatest(at, 1), at >= 1) FROM (SELECT at FROM (SELECT at, "
+        f"lead(at) OVER (ORDER BY at)::numeric - at AS gap FROM ({keys}) AS keys) AS all_gaps "
         "WHERE gap IS NOT NULL ORDER BY gap DESC, at LIMIT 1) AS widest"
     )

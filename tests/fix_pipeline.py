@@ -26,12 +26,16 @@ ROLES = ("capture", "sink", "snapshot")
 class Pipeline:
     """Sample databases, configuration and daemons in one folder."""
 
-    def __init__(self, folder: Path, url: str, *, cases: int = 60, kafka: str = "") -> None:
+    def __init__(
+        self, folder: Path, url: str, *, cases: int = 60, kafka: str = "", driver: str = "kafka-python"
+    ) -> None:
         self.folder = folder
         paths = build(folder, seed=7, cases=cases)
         self.config_path = folder / "tailrace.toml"
         names = {path.stem: path.name for path in paths}
         text = sample(names, target_url="${TAILRACE_TEST_TARGET}", bootstrap_servers=kafka)
+        if kafka:
+            text = text.replace('kind = "kafka"', f'kind = "kafka"\ndriver = "{driver}"')
         self.config_path.write_text(text + "\n", encoding="utf-8")
         self.environment = {**os.environ, "TAILRACE_TEST_TARGET": url}
         os.environ["TAILRACE_TEST_TARGET"] = url
