@@ -8,7 +8,6 @@ it has watched (test_no_socket_stays_open_behind_a_client).
 from __future__ import annotations
 
 import contextlib
-import selectors
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from adapters.kafka_errors import translate
 from adapters.kafka_settings import Settings, for_kafka_python, security_of
+from adapters.kafka_sockets import Sockets
 from adapters.kafka_topics import TopicFound, wanted_configs
 from adapters.kafka_verdicts import denied_login
 from adapters.tls import answers, why_untrusted
@@ -52,6 +52,7 @@ class PythonDriver:
         self._consumer: Any = None
         self._admin: Any = None
         self._positions: dict[TopicPartition, int] = {}
+        self._sockets: list[Sockets] = []
         try:
             with self._translated():
                 self._admin = kafka.KafkaAdminClient(**self._with(_ADMIN, request_timeout_ms=REQUEST_MS))
@@ -74,13 +75,17 @@ class PythonDriver:
 
     def _with(self, known: frozenset[str], **ours: Any) -> dict[str, Any]:
         """The operator's settings over ours, for one client."""
-        given = {name: value for name, value in self._client.items() if name in known}
+        given: dict[str, Any] = {name: value for name, value in self._client.items() if name in known}
+        sockets = Sockets()
+        self._sockets = [*(one for one in self._sockets if one.open), sockets]
+        if self._security.encrypted:
+            given = {**given, "ssl_context": sockets.context(given)}
         return {
             "bootstrap_timeout_ms": BOOTSTRAP_MS,
             **ours,
             **given,
             "bootstrap_servers": self._servers,
-            "selector": _Sockets().selector,
+            "selector": sockets.selector,
         }
 
     # -- topics --------------------------------------------------------------------------------------------------
@@ -220,6 +225,8 @@ class PythonDriver:
             self._consumer.close(autocommit=False)
         if self._admin is not None:
             self._admin.close()
+        for one in self._sockets:
+            one.close()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -245,37 +252,6 @@ class PythonDriver:
         if hung_up and self._security.login and any(answers(server, self._security) for server in self._servers):
             return denied_login("it takes the connection and ends it there")
         return told
-
-
-class _Sockets:
-    """What one client's selector has watched: it closes with the selector whatever the client has not closed itself."""
-
-    def __init__(self) -> None:
-        self._watched: list[Any] = []
-
-    def selector(self) -> selectors.BaseSelector:
-        watch, close_all = self._watch, self._close_all
-
-        class Watching(selectors.DefaultSelector):
-            def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-                watch(fileobj)
-                return super().register(fileobj, events, data)
-
-            def close(self) -> None:
-                super().close()
-                close_all()
-
-        return Watching()
-
-    def _watch(self, fileobj: Any) -> None:
-        """Called by the client's own thread alone."""
-        if not any(one is fileobj for one in self._watched):
-            self._watched = [*(one for one in self._watched if one.fileno() != -1), fileobj]
-
-    def _close_all(self) -> None:
-        watched, self._watched = self._watched, []
-        for one in watched:
-            one.close()
 
 
 def _whole(ask: Any, parts: Sequence[Any]) -> dict[Any, int]:

@@ -30,7 +30,7 @@ DRIVERS = {
     "sqlite3": {"adapters/sqlite.py", "adapters/locallog.py", "adapters/spill.py"},
     "apsw": {"adapters/sqlite_apsw.py"},
     "psycopg": {"adapters/postgres.py", "adapters/postgres_connect.py"},
-    "kafka": {"adapters/kafka.py", "adapters/kafka_errors.py"},
+    "kafka": {"adapters/kafka.py", "adapters/kafka_errors.py", "adapters/kafka_sockets.py"},
     "confluent_kafka": {"adapters/confluent.py", "adapters/confluent_errors.py"},
     "redis": {"adapters/redis.py", "router/src/tailrace_router/redis_link.py"},
 }
