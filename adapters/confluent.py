@@ -152,6 +152,17 @@ class ConfluentDriver:
         while len(self.described(list(topics))) < len(topics) and time.monotonic() < deadline:
             time.sleep(0.01)
 
+    def alter(self, topics: Mapping[str, Mapping[str, str]]) -> None:
+        up = ck_admin.AlterConfigOpType.SET
+        resources = []
+        for name, one in topics.items():
+            entries = [ck_admin.ConfigEntry(key, value, incremental_operation=up) for key, value in one.items()]
+            kind = ck_admin.ConfigResource.Type.TOPIC
+            resources.append(ck_admin.ConfigResource(kind, name, incremental_configs=entries))
+        with self._translated():
+            for future in self._admin.incremental_alter_configs(resources, request_timeout=REQUEST_S).values():
+                self._result(future)
+
     # -- writing -------------------------------------------------------------------------------------------------
 
     def send(self, messages: Sequence[tuple[Message, int]]) -> list[int]:

@@ -8,6 +8,7 @@ it has watched (test_no_socket_stays_open_behind_a_client).
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -124,6 +125,15 @@ class PythonDriver:
         }
         with self._translated(), contextlib.suppress(errors.TopicAlreadyExistsError):
             self._admin.create_topics(new, wait_for_metadata=True)
+
+    def alter(self, topics: Mapping[str, Mapping[str, str]]) -> None:
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name, dict(one)) for name, one in topics.items()]
+        with self._translated():
+            done = self._admin.alter_configs(resources, incremental=True, raise_on_unknown=False)
+            for said in done["topic"].values():
+                # It returns errors, and as text: "[Error 40] InvalidConfigurationError: ..."
+                if number := re.match(r"\[Error (\d+)\]", str(said)):
+                    raise errors.for_code(int(number[1]))(said)
 
     # -- writing -------------------------------------------------------------------------------------------------
 

@@ -6,13 +6,14 @@ it: a topic that forgets is found out only when the rows are gone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from schemas.ports import TopicSettings
 
 BATCH_ROOM_BYTES = 1024 * 1024
 """What a topic's max.message.bytes has above the largest message: the broker limits a batch with its headers."""
+RAISED = frozenset({"max.message.bytes", "min.compaction.lag.ms", "delete.retention.ms"})
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -33,6 +34,8 @@ class Finding:
     verdict: str
     text: str
     hint: str
+    raises: Mapping[str, str] = field(default_factory=dict)
+    """Settings that mend it by going up: these may be altered here, never one that goes down or changes what is kept."""
 
 
 def wanted_configs(settings: TopicSettings) -> dict[str, str]:
@@ -59,7 +62,10 @@ def findings(
     name: str, wanted: TopicSettings, found: TopicFound, configs: Mapping[str, str], *, replicas: int
 ) -> list[Finding]:
     """What differs and matters, the worst first. `configs`: all effective settings of the topic."""
-    refused = [Finding(name, "refused", text, _alter(name, mend)) for text, mend in _lossy(wanted, configs)]
+    refused = [
+        Finding(name, "refused", text, _alter(name, mend), mend if mend.keys() <= RAISED else {})
+        for text, mend in _lossy(wanted, configs)
+    ]
     if found.partitions != wanted.partitions:
         text = f"{found.partitions} partitions, {wanted.partitions} are configured"
         hint = "a topic's partition count never changes: set transport.partitions back"
@@ -74,6 +80,15 @@ def findings(
         text = "unclean.leader.election.enable = true: a leader behind the others may drop acknowledged records"
         warnings.append(Finding(name, "warning", text, _alter(name, {"unclean.leader.election.enable": "false"})))
     return refused + warnings
+
+
+def raises(found: Iterable[Finding]) -> dict[str, dict[str, str]]:
+    """topic -> every setting of it that only has to go up."""
+    result: dict[str, dict[str, str]] = {}
+    for one in found:
+        if one.raises:
+            result.setdefault(one.topic, {}).update(one.raises)
+    return result
 
 
 def _lossy(wanted: TopicSettings, configs: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:

@@ -14,9 +14,10 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from dataclasses import replace
 
-from adapters.kafka_topics import BATCH_ROOM_BYTES, Finding, TopicFound, create_command, findings
+from adapters.kafka_driver import Driver
+from adapters.kafka_topics import BATCH_ROOM_BYTES, Finding, TopicFound, create_command, findings, raises
 from schemas.change import Fetched, Message, Stored, TopicPartition
 from schemas.errors import Code, Failed, Refusal, TailraceError, Transient
 from schemas.partition import partition_of
@@ -24,50 +25,9 @@ from schemas.ports import TopicSettings
 
 FETCH_S = 15.0
 """Without a single message from a range that holds some: the broker cannot be reached."""
+SHOWN_S = 10.0
+"""The broker that is asked knows by then what its controller has altered."""
 _CONNECT_ANEW = frozenset({Code.STREAM_UNREACHABLE, Code.STREAM_DENIED, Code.STREAM_UNTRUSTED})
-
-
-class Driver(Protocol):
-    """What differs between the clients. Every method raises TailraceError; none retries.
-
-    One connection's worth of clients: what the broker or a credential broke is not mended here, the driver is replaced.
-    """
-
-    def names(self) -> list[str]: ...
-
-    def described(self, names: Sequence[str]) -> dict[str, TopicFound]:
-        """Of those that exist."""
-        ...
-
-    def configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
-        """Effective settings of topics that exist."""
-        ...
-
-    def create(self, topics: Mapping[str, TopicSettings], *, replicas: int) -> None:
-        """A topic that exists already is left alone. Returns when the broker shows them."""
-        ...
-
-    def send(self, messages: Sequence[tuple[Message, int]]) -> list[int]:
-        """Offsets, in order, of (message, partition); acknowledged by all in-sync replicas."""
-        ...
-
-    def ends(self, parts: Sequence[TopicPartition]) -> dict[TopicPartition, int]: ...
-
-    def begins(self, parts: Sequence[TopicPartition]) -> dict[TopicPartition, int]: ...
-
-    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
-        """From now on read exactly these partitions, from there."""
-        ...
-
-    def poll(self, *, max_messages: int, timeout_s: float) -> tuple[list[Stored], Mapping[TopicPartition, int]]:
-        """Messages in order within a partition, and where reading stands now, over what compaction took away."""
-        ...
-
-    def commit_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None: ...
-
-    def committed(self, group: str) -> dict[TopicPartition, int]: ...
-
-    def close(self) -> None: ...
 
 
 class KafkaTransport:
@@ -76,21 +36,31 @@ class KafkaTransport:
     Args:
         connect: makes a driver, with secrets resolved at that moment.
         replicas: replication factor of topics that are created here.
-        existing: create nothing; a topic that is missing is refused with the settings it must have.
+        existing: create and alter nothing; a topic that is missing is refused with the settings it must have.
+        say: what was altered.
     """
 
-    def __init__(self, connect: Callable[[], Driver], *, replicas: int = 1, existing: bool = False) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Driver],
+        *,
+        replicas: int = 1,
+        existing: bool = False,
+        say: Callable[[str, str], None] | None = None,
+    ) -> None:
         self._connect = connect
         self._replicas = replicas
         self._existing = existing
+        self._say = say
         self._settings: dict[str, TopicSettings] = {}
         self._driver: Driver | None = connect()
 
     # -- topics --------------------------------------------------------------------------------------------------
 
     def create_topics(self, topics: Mapping[str, TopicSettings]) -> None:
-        """Raises Refusal(TOPIC_MISMATCH) for one that exists and would lose data, Failed(TOPIC_MISSING) where nothing
-        may be created: that is tried again, and goes on once an administrator has created it."""
+        """What of a topic that exists is too small is raised, unless topics are an administrator's. Raises
+        Refusal(TOPIC_MISMATCH) for one that would lose data, Failed(TOPIC_MISSING) where nothing may be created: that is
+        tried again, and goes on once an administrator has created it."""
         with self._driven() as driver:
             found = driver.described(list(topics))
             missing = {name: one for name, one in topics.items() if name not in found}
@@ -100,16 +70,48 @@ class KafkaTransport:
                 driver.create(missing, replicas=self._replicas)
                 # Another process may have been quicker, with other settings.
                 found |= driver.described(list(missing))
-        refused = [one for one in self._judged(topics, found) if one.verdict == "refused"]
+        judged = self._judged(topics, found)
+        why = ""
+        if not self._existing and (wanted := raises(judged)):
+            why = self._raise(wanted)
+            judged = self._judged(topics, found)
+        refused = [one for one in judged if one.verdict == "refused"]
         if refused:
-            raise Refusal(Code.TOPIC_MISMATCH, f"topic {refused[0].topic}: {refused[0].text}", hint=refused[0].hint)
+            raise Refusal(
+                Code.TOPIC_MISMATCH, f"topic {refused[0].topic}: {refused[0].text}{why}", hint=refused[0].hint
+            )
+
+    def _raise(self, wanted: Mapping[str, Mapping[str, str]]) -> str:
+        """Returns why it could not be done: a user without the right, or a broker with a policy of its own."""
+        with self._driven() as driver:
+            try:
+                driver.alter(wanted)
+            except TailraceError as error:
+                # A login that was lost meanwhile is told by the next question, and tried again.
+                if error.retryable and error.code is not Code.STREAM_DENIED:
+                    raise
+                return f" (raising it here failed: {error.message})"
+            deadline = time.monotonic() + SHOWN_S
+            while time.monotonic() < deadline:
+                shown = driver.configs(list(wanted))
+                if all(shown.get(name, {}).items() >= one.items() for name, one in wanted.items()):
+                    break
+                time.sleep(0.02)
+        for name, one in wanted.items():
+            self._settings.pop(name, None)
+            if self._say is not None:
+                self._say("topic.raised", f"{name}: " + ", ".join(f"{key} = {value}" for key, value in one.items()))
+        return ""
 
     def findings(self, topics: Mapping[str, TopicSettings]) -> list[Finding]:
         """What of these topics, as far as they exist, is not as it should be; with `existing`, also which are missing."""
         with self._driven() as driver:
             found = driver.described(list(topics))
         result = self._judged(topics, found)
-        if self._existing:
+        if not self._existing:
+            hint = "nothing to do: the next start of capture raises it, if this user may alter topics"
+            result = [replace(one, verdict="warning", hint=hint) if one.raises else one for one in result]
+        else:
             for name, one in topics.items():
                 if name not in found:
                     hint = create_command(name, one, replicas=self._replicas)

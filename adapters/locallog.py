@@ -84,17 +84,17 @@ class LocalLog:
                 elif found[0] != settings.partitions:
                     told = f"topic {name} has {found[0]} partitions, {settings.partitions} are configured"
                     raise Refusal(Code.TOPIC_MISMATCH, told, hint="it never changes: set transport.partitions back")
-                elif (limit := settings.max_message_bytes) > self._topic(name)[2].max_message_bytes:
-                    raised = "UPDATE topics SET settings = json_set(settings, '$[2]', ?) WHERE name = ?"
-                    self._db.execute(raised, (limit, name))
-                    del self._topics[name]
+                else:  # up, never down: readers inside the replay window were promised it
+                    parts = [f"'$[{at}]', max(json_extract(settings, '$[{at}]'), ?)" for at in (1, 2)]
+                    raised = f"UPDATE topics SET settings = json_set(settings, {', '.join(parts)}) WHERE name = ?"
+                    self._db.execute(raised, (settings.min_compaction_lag_ms, settings.max_message_bytes, name))
+                    self._topics.pop(name, None)
 
     def _create(self, name: str, settings: TopicSettings) -> None:
         text = json.dumps([settings.compacted, settings.min_compaction_lag_ms, settings.max_message_bytes])
         sql = "INSERT INTO topics(name, uuid, partitions, settings) VALUES (?, ?, ?, ?)"
-        cursor = self._db.execute(sql, (name, uuid.uuid4().hex, settings.partitions, text))
-        rows = [(cursor.lastrowid, part, 0, 0) for part in range(settings.partitions)]
-        self._db.executemany("INSERT INTO ends VALUES (?, ?, ?, ?)", rows)
+        topic = self._db.execute(sql, (name, uuid.uuid4().hex, settings.partitions, text)).lastrowid
+        self._db.executemany("INSERT INTO ends VALUES (?, ?, 0, 0)", [(topic, at) for at in range(settings.partitions)])
 
     def topics(self, prefix: str) -> dict[str, int]:
         with self._translated():

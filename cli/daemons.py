@@ -98,7 +98,7 @@ class Daemon:
     def _life(self) -> Ended:
         """Open, run until a signal, close."""
         with ExitStack() as held:
-            transport = open_transport(self._config)
+            transport = open_transport(self._config, say=self._events.say)
             held.callback(transport.close)
             registry = open_registry(self._config, transport)
             steppers = self._make(self._config, transport, registry, self._events, self._units.done)

@@ -6,8 +6,9 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 
+from adapters.kafka_driver import Driver
 from adapters.kafka_settings import security_of
-from adapters.kafka_transport import Driver, KafkaTransport
+from adapters.kafka_transport import KafkaTransport
 from ops.config import Config
 from ops.retry import call_with_retries
 from schemas.errors import Code, ConfigError, Refusal
@@ -16,7 +17,9 @@ from schemas.transit import plain_servers, refuse_plaintext
 OPEN_S = 10.0
 
 
-def open_kafka(config: Config, *, for_s: float = OPEN_S) -> KafkaTransport:
+def open_kafka(
+    config: Config, *, for_s: float = OPEN_S, say: Callable[[str, str], None] | None = None
+) -> KafkaTransport:
     """Raises ConfigError, Refusal(PLAINTEXT_REFUSED | PACKAGE_MISSING), or what the broker says after `for_s`."""
     servers = config.transport.bootstrap_servers
     if not servers.strip(" ,"):
@@ -30,7 +33,7 @@ def open_kafka(config: Config, *, for_s: float = OPEN_S) -> KafkaTransport:
     transport = config.transport
     existing = transport.topics == "existing"
     return call_with_retries(
-        lambda: KafkaTransport(connect, replicas=transport.replication_factor, existing=existing), for_s=for_s
+        lambda: KafkaTransport(connect, replicas=transport.replication_factor, existing=existing, say=say), for_s=for_s
     )
 
 

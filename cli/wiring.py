@@ -47,10 +47,10 @@ def open_source(config: Config, name: str, *, read_only: bool = False) -> Sqlite
     return SqliteDatabase(config.source_path(name), read_only=read_only)
 
 
-def open_transport(config: Config) -> Transport:
-    """The stream that is configured."""
+def open_transport(config: Config, *, say: Say | None = None) -> Transport:
+    """The stream that is configured. `say`: what was altered of its topics."""
     if config.transport.kind == "kafka":
-        return with_retries(open_kafka(config), TRANSPORT_CALLS)
+        return with_retries(open_kafka(config, say=say), TRANSPORT_CALLS)
     path = config.path(config.transport.path)
     log = call_with_retries(lambda: LocalLog(path), for_s=OPEN_S)
     return with_retries(log, TRANSPORT_CALLS)

@@ -30,8 +30,11 @@ class FakeTransport:
                 raise Refusal(
                     Code.TOPIC_MISMATCH, f"topic {name} has {known.partitions} partitions", hint="set it back"
                 )
-            if settings.max_message_bytes > known.max_message_bytes:
-                self._settings[name] = replace(known, max_message_bytes=settings.max_message_bytes)
+            self._settings[name] = replace(
+                known,
+                max_message_bytes=max(known.max_message_bytes, settings.max_message_bytes),
+                min_compaction_lag_ms=max(known.min_compaction_lag_ms, settings.min_compaction_lag_ms),
+            )
             for part in range(settings.partitions):
                 self._messages.setdefault(TopicPartition(name, part), [])
 

@@ -11,16 +11,19 @@ from cli.kafka import open_kafka
 from cli.stream_checks import stream_checks, wanted_topics
 from ops.config import Config, TransportConfig
 from schemas.errors import Code, Failed, Refusal
+from schemas.ports import TopicSettings
 from tests.fix_kafka import clear_topics
 
 TOPIC = "tailrace.app.t-case"
 
 
-def _config(folder: Path, address: str, *, topics: str = "create", **client: str) -> Config:
+def _config(
+    folder: Path, address: str, *, topics: str = "create", driver: str = "kafka-python", **client: str
+) -> Config:
     made = sqlite3.connect(folder / "app.db")
     made.execute('CREATE TABLE IF NOT EXISTS "case" (id INTEGER PRIMARY KEY)')
     made.close()
-    transport = TransportConfig("kafka", bootstrap_servers=address, topics=topics, client=dict(client))
+    transport = TransportConfig("kafka", driver=driver, bootstrap_servers=address, topics=topics, client=dict(client))
     return Config({"app": "app.db"}, folder=str(folder), transport=transport)
 
 
@@ -50,6 +53,60 @@ def test_a_topic_that_forgets_is_refused(tmp_path: Path, kafka_address: str) -> 
         transport.create_topics(wanted_topics(config))
     assert Code.TOPIC_MISMATCH == caught.value.code
     transport.close()
+
+
+@pytest.mark.parametrize("driver", ["kafka-python", "confluent"])
+def test_what_is_too_small_is_raised_or_told_to_the_administrator(
+    tmp_path: Path, kafka_address: str, driver: str
+) -> None:
+    """limits and the replay window were raised after the topics were made; what is larger already stays."""
+    clear_topics(kafka_address)
+    small = {"cleanup_policy": "compact", "max_message_bytes": "1000000", "min_compaction_lag_ms": "60000"}
+    _topic(kafka_address, **small, delete_retention_ms="9999999999", retention_ms="-1")
+    config = _config(tmp_path, kafka_address, driver=driver)
+    wanted = {TOPIC: wanted_topics(config)[TOPIC]}
+    given = open_kafka(_config(tmp_path, kafka_address, driver=driver, topics="existing"))
+    with pytest.raises(Refusal) as caught:
+        given.create_topics(wanted)
+    assert "--add-config min.compaction.lag.ms=604800000" in str(caught.value.hint)
+    given.close()
+    checks = {(one.name, one.verdict) for one in stream_checks(config) if one.verdict != "ok"}
+    assert {(f"topic {TOPIC}", "warning")} == checks
+    said: list[tuple[str, str]] = []
+    transport = open_kafka(config, say=lambda action, text: said.append((action, text)))
+    transport.create_topics(wanted)
+    transport.create_topics(wanted)
+    transport.close()
+    raised = "min.compaction.lag.ms = 604800000, max.message.bytes = 17825792"
+    assert [("topic.raised", f"{TOPIC}: {raised}")] == said
+    found = _configs(kafka_address)
+    assert ("604800000", "17825792", "9999999999", "compact") == tuple(
+        found[key] for key in ("min.compaction.lag.ms", "max.message.bytes", "delete.retention.ms", "cleanup.policy")
+    )
+
+
+@pytest.mark.parametrize("driver", ["kafka-python", "confluent"])
+def test_what_the_broker_will_not_raise_is_refused_with_both_reasons(
+    tmp_path: Path, kafka_address: str, driver: str
+) -> None:
+    clear_topics(kafka_address)
+    _topic(kafka_address, cleanup_policy="compact", min_compaction_lag_ms="604800000", delete_retention_ms="604800000")
+    transport = open_kafka(_config(tmp_path, kafka_address, driver=driver))
+    with pytest.raises(Refusal) as caught:
+        transport.create_topics({TOPIC: TopicSettings(max_message_bytes=1 << 31)})
+    assert "raising it here failed" in caught.value.message
+    assert "--add-config max.message.bytes=" in str(caught.value.hint)
+    transport.close()
+
+
+def _configs(address: str) -> dict[str, str]:
+    import kafka
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    admin = kafka.KafkaAdminClient(bootstrap_servers=address)
+    found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC)], config_filter="all")
+    admin.close()
+    return {key: str(one["value"]) for key, one in found["topic"][TOPIC].items()}
 
 
 def test_a_topic_that_an_administrator_must_make_is_named(tmp_path: Path, kafka_address: str) -> None:
