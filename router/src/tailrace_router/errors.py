@@ -11,8 +11,10 @@ from collections.abc import Iterator
 
 FENCED_TEXT = "tailrace-fenced"
 GUARDED_SQLSTATE = "TR001"
+_UNDONE_SQLSTATES = ("40001", "40P01")
 _TOKEN = re.compile(r"at token (\d+)")
 _DEPTH = 8
+RETRY_S = 0.1
 
 
 class WritesMoving(Exception):
@@ -23,7 +25,7 @@ class WritesMoving(Exception):
 
     retryable = True
 
-    def __init__(self, text: str, *, epoch: int, retry_after_s: float = 0.1) -> None:
+    def __init__(self, text: str, *, epoch: int, retry_after_s: float = RETRY_S) -> None:
         super().__init__(text)
         self.epoch = epoch
         self.retry_after_s = retry_after_s
@@ -39,6 +41,14 @@ def moved(error: BaseException) -> int | None:
         if GUARDED_SQLSTATE in (getattr(one, "sqlstate", None), getattr(one, "pgcode", None)):
             return -1
     return None
+
+
+def undone(error: BaseException) -> bool:
+    """A deadlock or a serialization failure of PostgreSQL: the server took the whole transaction back and says so. Closing
+    the tables for a return may meet a transaction that locks them in another order (test_a_deadlock_is_tried_again)."""
+    return any(
+        getattr(one, name, None) in _UNDONE_SQLSTATES for one in _chain(error) for name in ("sqlstate", "pgcode")
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Callable, TypeVar
 
 from tailrace_router.counts import Counts
-from tailrace_router.errors import WritesMoving
+from tailrace_router.errors import RETRY_S, WritesMoving, undone
 from tailrace_router.marker import Marker, Pins
 from tailrace_router.reports import ReportSink
 from tailrace_router.request import Request, Write
@@ -146,16 +146,17 @@ class Router:
         return Write(self, self._wait_s if wait_s is None else wait_s)
 
     def retrying(self, transaction: Callable[[Side], T], *, for_s: float = 15.0) -> T:
-        """Run one whole transaction, and again while writes move. It must roll back when it fails."""
+        """Run one whole transaction, and again while writes move or PostgreSQL took it back (deadlock, serialization). It
+        must roll back when it fails."""
         until_s = time.monotonic() + for_s
         while True:
             try:
                 with self.write() as side:
                     return transaction(side)
-            except WritesMoving as error:
-                if time.monotonic() + error.retry_after_s >= until_s:
+            except Exception as error:
+                if not (isinstance(error, WritesMoving) or undone(error)) or time.monotonic() + RETRY_S >= until_s:
                     raise
-                time.sleep(error.retry_after_s * (0.5 + random.random()))
+                time.sleep(RETRY_S * (0.5 + random.random()))
 
     def wrote(
         self, id: object, side: Side, positions: Mapping[str, int] | None = None, *, group: str | None = None

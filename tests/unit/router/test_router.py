@@ -263,6 +263,22 @@ def test_retrying_gives_up_in_time_and_passes_other_errors_on(made: Made) -> Non
         router.retrying(lambda side: 1 / 0)
 
 
+def test_a_deadlock_is_tried_again(made: Made) -> None:
+    """The return closes all tables; a transaction that locks them in another order may be its victim. Found by the story."""
+    router = made.router()
+    calls = []
+
+    def transaction(side: Side) -> str:
+        calls.append(side)
+        if len(calls) == 1:
+            raise psycopg.errors.DeadlockDetected
+        return "written"
+
+    assert "written" == router.retrying(transaction)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        router.retrying(lambda side: (_ for _ in ()).throw(psycopg.errors.UniqueViolation()))
+
+
 def test_on_switch_hears_every_switch_once(made: Made) -> None:
     router = made.router()
     heard: list[Side] = []
