@@ -11,7 +11,7 @@ import click
 from adapters.postgres import Postgres
 from capture.postgres_triggers import removed, resting
 from cli.cutover_gates import all_gates
-from cli.cutover_wiring import BackLook, actor, fence_of, guard_of, rollback_of, switch_of
+from cli.cutover_wiring import BackLook, actor, fence_of, guard_of, publisher_of, rollback_of, switch_of
 from cli.options import as_json, config_of, dry_run, emit
 from cli.wiring import open_source, open_target, telemetry
 from cutover.authority import AuthorityRow
@@ -19,6 +19,7 @@ from cutover.gates import Gate, refuse_closed, waive
 from cutover.prepare import plans_of, prepare_source, prepare_target
 from cutover.source_fence import SourceFence
 from cutover.target_guard import LOCK_TIMEOUT_MS
+from ops.clock import SystemClock
 from ops.config import Config
 from schemas.authority import Authority, Migration
 from schemas.ddl import full_name
@@ -31,6 +32,8 @@ STEPS = (
     "look at the fences again, open the target, store where the way back begins: one transaction",
     "capture the target, so that a rollback loses nothing (window: {days} days)",
 )
+
+COMPLETE_BUDGET_S = 20.0
 
 
 @contextmanager
@@ -184,6 +187,7 @@ def complete_command(ctx: click.Context, confirmed: str, json_output: bool, dry_
         if confirmed != "COMPLETE":
             raise Refusal(Code.USAGE, "complete ends the way back for good", hint="add --yes COMPLETE")
         token = complete(session, row, before)
+        publisher_of(config, session, telemetry(config, "cutover", terminal=False).say).publish()
         left = remove_triggers(session)
     lines = ["completed: PostgreSQL is the database; the SQLite files stay fenced"]
     lines += [f"{table} is read all the time: its log triggers rest, and were not dropped" for table in left]
@@ -192,14 +196,23 @@ def complete_command(ctx: click.Context, confirmed: str, json_output: bool, dry_
 
 def complete(session: Postgres, row: AuthorityRow, before: Migration) -> int:
     """The log triggers rest: unlike DROP TRIGGER that waits for no reader, and lets no writer wait behind one
-    (test_complete_waits_for_no_reader)."""
-    with session.transaction():
-        session.run(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
-        token = row.move(before, Authority.COMPLETED, verb="complete")
-        for plan in plans_of(session):
-            for statement in resting(plan):
-                session.run(statement)
-    return token
+    (test_complete_waits_for_no_reader). Writers go on meanwhile, and lock tables in another order: a deadlock that takes
+    this transaction back, all of it, is no end (test_there_and_back_and_there_for_good)."""
+    clock = SystemClock()
+    deadline_s = clock.monotonic_s() + COMPLETE_BUDGET_S
+    while True:
+        try:
+            with session.transaction():
+                session.run(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+                token = row.move(before, Authority.COMPLETED, verb="complete")
+                for plan in plans_of(session):
+                    for statement in resting(plan):
+                        session.run(statement)
+            return token
+        except Transient:
+            if clock.monotonic_s() >= deadline_s:
+                raise
+            clock.sleep(0.05)
 
 
 def remove_triggers(session: Postgres) -> list[str]:

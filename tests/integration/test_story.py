@@ -132,8 +132,8 @@ def test_there_and_back_and_there_for_good(moving: Pipeline, database_url: str) 
     pipeline.settle()
     app = application(pipeline, database_url)
     try:
-        app.start(processes=3, threads=8, rate=80)
-        pipeline.until(grows(app, "source", by=50), timeout_s=60)
+        app.start(processes=3, threads=8, rate=20)
+        pipeline.until(grows(app, "source", by=20), timeout_s=120)
         read_before = 0
         for share in (1000, 10_000):
             shift(database_url, share)
@@ -142,20 +142,20 @@ def test_there_and_back_and_there_for_good(moving: Pipeline, database_url: str) 
                 figures = reports_of(pipeline.config, None).between(0, 1 << 60)
                 return figures.target.requests > read_before  # noqa: B023
 
-            pipeline.until(read_more, timeout_s=60)
+            pipeline.until(read_more, timeout_s=120)
             read_before = reports_of(pipeline.config, None).between(0, 1 << 60).target.requests
         step(pipeline, "verify")
         step(pipeline, "cutover")
-        pipeline.until(grows(app, "target", by=80), timeout_s=60)
+        pipeline.until(grows(app, "target", by=30), timeout_s=120)
         assert {_token(database_url)} == _epochs(pipeline)
         step(pipeline, "rollback", "--reason", "a trial")
-        pipeline.until(grows(app, "source", by=80), timeout_s=60)
+        pipeline.until(grows(app, "source", by=30), timeout_s=120)
         assert [] == app.errors()
         step(pipeline, "verify")
         step(pipeline, "cutover")
-        pipeline.until(grows(app, "target", by=80), timeout_s=60)
+        pipeline.until(grows(app, "target", by=30), timeout_s=120)
         step(pipeline, "complete", "--yes", "COMPLETE")
-        pipeline.until(grows(app, "target", by=50), timeout_s=60)
+        pipeline.until(grows(app, "target", by=20), timeout_s=120)
         app.stop()
     finally:
         app.close()
