@@ -22,6 +22,12 @@ from tests.fix_kafka import clear_topics
 from tests.fix_pipeline import Pipeline
 
 
+# A test makes no backup, and its server has one superuser for everybody but the application.
+KNOWN = ("--waive", "backup", "--waive", "target role")
+# Waived by name once: the full-text index and the view stay in SQLite; the triggers have their counterparts.
+OBJECTS = ("--waive", "object:cases.case_search", "--waive", "object:cases.open_case_titles")
+
+
 class Application:
     """Its processes, and what they said."""
 
@@ -145,14 +151,14 @@ def test_there_and_back_and_there_for_good(moving: Pipeline, database_url: str) 
             pipeline.until(read_more, timeout_s=120)
             read_before = reports_of(pipeline.config, None).between(0, 1 << 60).target.requests
         step(pipeline, "verify")
-        step(pipeline, "cutover")
+        step(pipeline, "cutover", *KNOWN, *OBJECTS)
         pipeline.until(grows(app, "target", by=30), timeout_s=120)
         assert {_token(database_url)} == _epochs(pipeline)
         step(pipeline, "rollback", "--reason", "a trial")
         pipeline.until(grows(app, "source", by=30), timeout_s=120)
         assert [] == app.errors()
         step(pipeline, "verify")
-        step(pipeline, "cutover")
+        step(pipeline, "cutover", *KNOWN)
         pipeline.until(grows(app, "target", by=30), timeout_s=120)
         step(pipeline, "complete", "--yes", "COMPLETE")
         pipeline.until(grows(app, "target", by=20), timeout_s=120)
