@@ -21,7 +21,6 @@ from examples.legal_cases.routed import STOP_FILE, start
 from tests.fix_kafka import clear_topics
 from tests.fix_pipeline import Pipeline
 
-
 # A test makes no backup, and its server has one superuser for everybody but the application.
 KNOWN = ("--waive", "backup", "--waive", "target role")
 # Waived by name once: the full-text index and the view stay in SQLite; the triggers have their counterparts.
