@@ -18,6 +18,7 @@ from cli.compaction import Compaction
 from cli.cutover_wiring import Steward, back_capture_of, back_sink_of
 from cli.growth import readings_of
 from cli.options import chosen_sources, config_of
+from cli.shift_wiring import WatchStepper
 from cli.wiring import (
     capture_lock,
     capture_of,
@@ -160,7 +161,7 @@ def capture_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -
             (f"{name} back", back_sink_of(config, name, transport, registry, say, done)) for name, say in says.items()
         ]
         if set(names) == set(config.source_databases):
-            made.append(("steward", Steward(config, events.say)))
+            made += [("steward", Steward(config, events.say)), ("watch", WatchStepper(config, ctx.obj, events))]
         made += [(f"{name} growth", readings_of(config, name, transport)) for name in names]
         return [*made, ("compaction", Compaction(transport, SystemClock()))]
 

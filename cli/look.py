@@ -11,10 +11,11 @@ from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
 from capture.sqlite_triggers import LOG, META
 from cli.growth import with_growth
-from cli.migration import with_migration
+from cli.migration import with_migration, with_shift
 from cli.status import SourceFigures, SourceStatus, TargetFigures, source_status, whole_status
 from cli.wiring import open_target, policies_of
 from cutover.authority import AuthorityRow
+from cutover.shift_row import NOBODY, ShiftRow, Told
 from ops.clock import SystemClock
 from ops.config import Config
 from schemas.authority import Migration
@@ -40,15 +41,18 @@ class Looker:
     def look(self) -> dict[str, Any]:
         statuses = [self._one(name) for name in self._names]
         document = whole_status(statuses, max_lag_changes=self._config.limits.max_lag_changes)
-        return with_growth(with_migration(document, self._migration()), self._config)
+        migration, told = self._migration()
+        document = with_shift(with_migration(document, migration), migration, told, self._config.health.interval_s)
+        return with_growth(document, self._config)
 
-    def _migration(self) -> Migration | None:
+    def _migration(self) -> tuple[Migration | None, Told]:
         try:
             if self._target is None:
-                return None
-            return AuthorityRow(self._target, actor="status").read()
+                return None, NOBODY
+            row = AuthorityRow(self._target, actor="status")
+            return row.read(), ShiftRow(self._target, row).read()
         except TailraceError:
-            return None
+            return None, NOBODY
 
     def _one(self, name: str) -> SourceStatus:
         # The target first: its applied seq is then never newer than the head it is compared with.

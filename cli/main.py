@@ -35,6 +35,7 @@ _VERBS = {
     "resume": "cli.operate",
     "reset": "cli.operate",
     "uninstall": "cli.operate",
+    "shift": "cli.shift",
     "cutover": "cli.cutover",
     "rollback": "cli.cutover",
     "complete": "cli.cutover",

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas.authority import Authority, Migration, Phase, legal_verbs, phase_of
+from cutover.shift import RUNNING
+from cutover.shift_row import NOBODY, Told
+from cutover.watch import watches
+from schemas.authority import BUCKETS, Authority, Migration, Phase, legal_verbs, phase_of
 
 _NEXT = {
     Phase.FENCED: ["tailrace rollback --reason R: takes the switch back"],
@@ -35,7 +38,7 @@ def with_migration(document: dict[str, Any], migration: Migration | None) -> dic
         "phase": phase,
         "authority": str(migration.authority),
         "token": migration.token,
-        "read_share": migration.read_share / 10_000,
+        "read_share": migration.read_share / BUCKETS,
         "failed": migration.failed,
         "no_rollback": migration.no_rollback,
         "legal_verbs": list(legal_verbs(phase)),
@@ -51,6 +54,37 @@ def with_migration(document: dict[str, Any], migration: Migration | None) -> dic
         + [f"rollback would lose {what}: {why}" for what, why in migration.no_rollback.items()],
         "next_steps": _NEXT[phase],
     }
+
+
+def with_shift(document: dict[str, Any], migration: Migration | None, told: Told, interval_s: float) -> dict[str, Any]:
+    """The status document with the steps of the read share and the last look at the application's health."""
+    health = told.health or {}
+    watched = watches(told.health_age_s, interval_s)
+    shift = {
+        "stage": str(told.state.stage),
+        "running": migration is not None and told.state.stage in RUNNING and told.state.token == migration.token,
+        "reason": told.state.reason,
+        "step": health.get("step") if watched else None,
+        # An old verdict is no verdict.
+        "health": health.get("outcome", "unknown") if watched else "unknown",
+        "last_health": health.get("outcome"),
+        "health_age_seconds": told.health_age_s,
+        "critical": health.get("critical", []),
+    }
+    return {**document, "shift": shift}
+
+
+def shift_line(document: dict[str, Any]) -> str:
+    """One line for people: the step, and how the application is; inconclusive and unknown are said."""
+    shift = document.get("shift") or with_shift({}, None, NOBODY, 0.0)["shift"]
+    stage = f"{shift['stage']}{f' ({reason})' if (reason := shift['reason']) else ''}"
+    age_s = shift["health_age_seconds"]
+    if age_s is None:
+        return f"reads: {stage}; health unknown: nobody has looked yet"
+    if shift["health"] == "unknown":
+        return f"reads: {stage}; health unknown: the last look was {age_s:.0f} s ago ({shift['last_health']})"
+    critical = "".join(f"; critical: {one}" for one in shift["critical"])
+    return f"reads: {stage}; health {shift['health']} {age_s:.0f} s ago{critical}"
 
 
 def migration_line(document: dict[str, Any]) -> str:

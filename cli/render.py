@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cli.migration import migration_line
+from cli.migration import migration_line, shift_line
 
 _STATE_STYLE = {"following": "green", "caught-up": "cyan", "copied": "cyan", "copying": "yellow", "requested": "yellow"}
 MAX_TABLES_SHOWN = 18
@@ -67,7 +67,7 @@ def growth_line(growth: Mapping[str, Any]) -> str:
 
 def status_lines(document: dict[str, Any]) -> list[str]:
     """`status` without a terminal."""
-    lines = [migration_line(document)]
+    lines = [migration_line(document), shift_line(document)]
     for name, source in document["sources"].items():
         lines.append(lag_line(name, source))
         lines.append(
@@ -99,6 +99,7 @@ def status_panel(document: Mapping[str, Any], *, title: str = "tailrace") -> Ren
     verdict = Text("ready: nothing blocks a cutover", style="bold green")
     if not document["can_cutover"]:
         verdict = Text("\n".join(f"- {reason}" for reason in document["blocking_reasons"][:6]), style="yellow")
+    verdict.append(f"\n{shift_line(dict(document))}", style="dim")
     return Group(*panels, Panel(verdict, title=title, border_style="dim"))
 
 

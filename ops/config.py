@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from ops.config_cutover import CutoverConfig
+from ops.config_routing import HealthConfig, RouterConfig, ShiftConfig, problem
 from ops.secrets import resolve, resolve_url
 from schemas.errors import Code, ConfigError, Refusal
 from schemas.formats import CONFIGURATION, refuse_unreadable
@@ -82,14 +83,6 @@ class ColumnConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     restore: str = ""
 
 
-class RouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[router]: how the application learns where to read and write, beside `route.json` in the run folder."""
-
-    redis_url: str = ""
-    """Redis or Valkey, where the application runs on other machines; empty: none."""
-    prefix: str = "tailrace"
-
-
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One tailrace.toml."""
 
@@ -123,6 +116,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: LimitsConfig = LimitsConfig()
     cutover: CutoverConfig = CutoverConfig()
     router: RouterConfig = RouterConfig()
+    shift: ShiftConfig = ShiftConfig()
+    health: HealthConfig = HealthConfig()
     format: int = CONFIGURATION.current
     folder: str = ""
     """Folder of the file this was read from; relative paths resolve against it."""
@@ -195,7 +190,7 @@ def parse(document: dict[str, Any], *, folder: Path, name: str) -> Config:
     if isinstance(number := document.get("format", 1), int):
         refuse_unreadable(CONFIGURATION, number, name)
     _refuse_unknown(document, Config, name, "")
-    for table in ("transport", "registry", "limits", "cutover", "router"):
+    for table in ("transport", "registry", "limits", "cutover", "router", "shift", "health"):
         _refuse_unknown(document.get(table, {}), type(getattr(Config({}), table)), name, f"{table}.")
     for column, settings in document.get("columns", {}).items() if isinstance(document.get("columns"), dict) else ():
         _refuse_unknown(settings, ColumnConfig, name, f'columns."{column}".')
@@ -264,6 +259,8 @@ def _refuse_numbers(config: Config, name: str) -> None:
             f"{name}: session_timeout_s = {config.session_timeout_s:g}: a sink that works would count as silent",
             hint=f"seconds, from {MIN_SESSION_S:g} on",
         )
+    if wrong := problem(config.shift, config.health):
+        raise ConfigError(Code.CONFIG_INVALID, f"{name}: {wrong[0]}", hint=wrong[1])
     if config.limits.max_row_bytes > config.transport.max_message_bytes:
         raise ConfigError(
             Code.CONFIG_INVALID,

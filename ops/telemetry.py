@@ -23,6 +23,7 @@ MAX_LOG_BYTES = 64 << 20
 """Weeks of following write a line a second; a log must not be what fills the disk."""
 KEPT_LOGS = 3
 """Of each log, besides the one that is written: NAME.1 is the youngest."""
+PERFORMANCE = "performance.log"
 _PASSWORD = re.compile(r"(://[^:/@\s]+:)[^@\s]+@")
 
 
@@ -33,7 +34,8 @@ def masked(text: str) -> str:
 class Telemetry:
     """Writes events of one process. `folder` None: only the terminal.
 
-    `migration.log` has every event, `error.log` those of level error.
+    `migration.log` has every event, `error.log` those of level error, `rollback.log` what brings back; figures that come
+    every few seconds have `performance.log` to themselves.
     """
 
     def __init__(
@@ -49,7 +51,8 @@ class Telemetry:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
-    def event(self, action: str, text: str, *, level: str = "info", **context: object) -> None:
+    def event(self, action: str, text: str, *, level: str = "info", log: str = "", **context: object) -> None:
+        """`log`: a file of its kind, beside `migration.log`; of performance instead of it."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() // 1_000_000 % 1000:03d}Z"
         text = text.replace("\n", " | ")
         if self._json:
@@ -65,7 +68,8 @@ class Telemetry:
             with contextlib.suppress(OSError):  # a terminal that was closed; the files have the line, too
                 print(line, file=sys.stderr, flush=True)
         if self._folder is not None:
-            self._waiting += [(name, line) for name in ("migration.log", *(("error.log",) if level == "error" else ()))]
+            files = [log] if log == PERFORMANCE else ["migration.log", *([log] if log else [])]
+            self._waiting += [(name, line) for name in (*files, *(["error.log"] if level == "error" else []))]
             self._write(self._folder)
 
     def _write(self, folder: Path) -> None:
@@ -91,7 +95,7 @@ class Telemetry:
         """The same, with a context that every event of it carries."""
 
         def say(action: str, text: str) -> None:
-            self.event(action, text, level="info", **context)
+            self.event(action, text, level="info", log="", **context)
 
         return say
 

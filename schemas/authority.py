@@ -11,6 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+BUCKETS = 10_000
+"""Of reads, by their key; a share is a number of them."""
+
 
 class Authority(StrEnum):
     """Where writes belong. `TO_TARGET` and `TO_SOURCE`: nowhere, both sides are closed while the streams drain."""
@@ -58,7 +61,7 @@ VERBS: dict[Phase, frozenset[str]] = {
     Phase.COMPLETED: frozenset({"verify"}),
     Phase.PAUSED: frozenset({"resume", "verify", "rollback"}),
     Phase.ROLLING_BACK: frozenset({"rollback"}),
-    Phase.FAILED: frozenset({"resume", "rollback", "verify"}),
+    Phase.FAILED: frozenset({"resume", "rollback", "verify", "shift"}),
 }
 """What may be asked for in each phase, beside looking."""
 
@@ -137,6 +140,10 @@ TABLES = (
         seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(),
         token bigint NOT NULL, before text NOT NULL, after text NOT NULL, verb text NOT NULL, actor text NOT NULL,
         detail jsonb NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS tailrace.shift(
+        id int PRIMARY KEY CHECK (id = 1), serial bigint NOT NULL, state jsonb NOT NULL, health jsonb,
+        health_at timestamptz)""",
+    "INSERT INTO tailrace.shift VALUES (1, 0, '{}', NULL, NULL) ON CONFLICT (id) DO NOTHING",
     "INSERT INTO tailrace.migration VALUES (1, 'source', 0, false, '', NULL, '', 0, '{}', 0, '{}', '', NULL, 1) "
     "ON CONFLICT (id) DO NOTHING",
 )
