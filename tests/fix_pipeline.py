@@ -76,9 +76,18 @@ class Pipeline:
         self.processes[role].send_signal(signal.SIGKILL)
         self.processes[role].wait()
 
-    def wait_killed(self, role: str, *, timeout_s: float = 30.0) -> None:
-        """Until the armed point killed the process; a point that is never reached is a failure of the test."""
-        assert -signal.SIGKILL == self.processes[role].wait(timeout=timeout_s)
+    def wait_killed(self, role: str, *, timeout_s: float = 150.0) -> None:
+        """Until the armed point killed the process; a point that is never reached is a failure of the test. Where the
+        test writes, writing goes on until then, however slow the machine is."""
+        deadline, seed = time.monotonic() + timeout_s, 100
+        while (ended := self.processes[role].poll()) is None:
+            assert time.monotonic() < deadline, f"{role} was not killed\n{self.story()}"
+            if self.writers and all(writer.poll() is not None for writer in self.writers):
+                self.end_writers()
+                seed += 1
+                self.write(seconds=2, seed=seed)
+            time.sleep(0.05)
+        assert -signal.SIGKILL == ended, self.story()
 
     def settle(self, *, timeout_s: float = 60.0) -> None:
         """Until everything is copied, indexed, consistent and applied to the head."""

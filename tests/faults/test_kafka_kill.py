@@ -10,7 +10,7 @@ from tests.faults.test_kill import POINTS, _clean
 from tests.fix_kafka import fresh_topics
 from tests.fix_pipeline import ROLES, Pipeline
 
-OFTEN = ("capture.after_send", "capture.before_watermark", "sink.before_commit")
+OFTEN = ("capture.after_send", "capture.before_watermark", "sink.before_commit", "sink.after_commit")
 """In every run; all of them, with both drivers, in the soak."""
 
 
