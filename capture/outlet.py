@@ -1,8 +1,8 @@
 """Do: the end of every capture, in either direction: records under labels, then the watermark that closes them.
 
 Invariant: a watermark's ends come from what this publisher has acknowledged (capture/publish.py), never from a listing at
-its time; it is written only when the caller's view held no more entries. The last watermark is the memory of capture:
-whoever begins anew reads it back.
+its time, and it names the ids that their topics had before the first of its records was sent; it is written only when the
+caller's view held no more entries. The last watermark is the memory of capture: whoever begins anew reads it back.
 """
 
 from __future__ import annotations
@@ -47,12 +47,13 @@ class Outlet:
         notices: Sequence[Notice],
         *,
         stamps_ms: Sequence[int | None] = (),
-    ) -> None:
-        """Returns when all is acknowledged. `stamps_ms`: statement times of the entries behind the records."""
-        self.publisher.send(records, notices)
+    ) -> int:
+        """Returns the bytes sent, when all is acknowledged. `stamps_ms`: statement times of the entries behind the records."""
+        sent_bytes = self.publisher.send(records, notices)
         known = [stamp for stamp in stamps_ms if stamp is not None]
         if known and self._oldest_ts_ms is None:
             self._oldest_ts_ms = min(known)
+        return sent_bytes
 
     def watermark(
         self, position: Position, *, digest: str = "", fingerprint: str = "", heartbeat: bool = False
@@ -65,6 +66,7 @@ class Outlet:
             identity=self._identity,
             fingerprint=fingerprint,
             digest=digest,
+            topics=dict(self.publisher.topics),
             oldest_ts_ms=self._oldest_ts_ms,
             token=position.token,
             path=self._path,

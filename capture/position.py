@@ -143,13 +143,14 @@ def stamp_of(watermark: Watermark | None) -> str:
 
 
 def refuse_lost_stream(
-    last: Watermark | None, meta: Meta, topics: Mapping[str, str], ends: Ends, *, source: str
+    last: Watermark | None, topics: Mapping[str, str], ends: Ends, *, source: str, void: str = ""
 ) -> None:
-    """Raises Refusal(STREAM_REWOUND) when a topic is not the one the last watermark speaks of, or ends below it.
+    """Raises Refusal(STREAM_REWOUND) when a topic is not the one the last watermark speaks of, or ends below it. `void`:
+    stamp of the watermark that was given up.
 
     Without a watermark there is nothing to hold the topics against: the sink compares them with what it read.
     """
-    if last is None or stamp_of(last) == meta.void:
+    if last is None or stamp_of(last) == void:
         return
     for topic, known in last.topics.items():
         if topics.get(topic, known) != known:

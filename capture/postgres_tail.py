@@ -7,7 +7,8 @@ again: a later write under one of them would be taken for seen
 (test_what_an_abandoned_transaction_was_counted_as_is_flushed).
 A snapshot is always a whole number of transactions, so every cut reaches its head; its pages share one label. Position
 is read back from the stream, and never lies before the snapshot that the open stored: what the target's log holds from
-before belongs to the forward stream.
+before belongs to the forward stream. What the last watermark says was acknowledged must
+still be there, since its entries may be pruned (test_a_topic_of_the_way_back_made_again_is_no_way_back).
 While writes belong to the source this capture rests: whatever the forward sink writes is no change of the target's own.
 """
 
@@ -18,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from capture.outlet import Outlet
-from capture.position import known_of
+from capture.position import known_of, refuse_lost_stream
 from capture.postgres_source import LoggedKey, PostgresSource, PostgresView, Read
 from capture.publish import Publisher
 from ops.points import reach
@@ -92,6 +93,7 @@ class PostgresTail:
         if self._started is None or self._started.token != start.token:
             self._start(start)
             return True
+        self._look()
         if not self._behind and not self._source.changed():
             return self._idle()
         self._behind = True
@@ -113,6 +115,14 @@ class PostgresTail:
         if self._outlet.last is None or self._outlet.last.token != position.token:
             self._source.make_durable()
         self._outlet.watermark(position, heartbeat=heartbeat)
+
+    def _look(self) -> None:
+        """A topic that is missing is made by the start that follows, which then looks at its id."""
+        try:
+            self._outlet.publisher.look(self._clock.now_ms())
+        except BaseException:
+            self._started = None
+            raise
 
     def _start(self, start: Start) -> None:
         plans = [replace(plan, topic=topic_of(self._settings.prefix, plan.source, plan.table)) for plan in start.plans]
@@ -142,6 +152,9 @@ class PostgresTail:
         last = known.last
         further = last is not None and last.token and last.seq >= start.position.seq
         self._position = Position(last.seq, last.token) if last is not None and further else start.position
+        if further:
+            # Of an earlier way back nothing is owed any more, and whoever made its topics again did no harm.
+            refuse_lost_stream(last, publisher.topics, publisher.ends, source=self._source.name)
         self._behind = True
         self._started = start
 

@@ -25,6 +25,7 @@ from capture.cut import digest
 from capture.install import Rebuilt, rebuild
 from capture.limits import LogLimits
 from capture.meta import Meta, keys_agree
+from capture.outlet import Outlet
 from capture.owed import owed_notices
 from capture.position import known_of, refuse_lost_stream, start_position
 from capture.prune import next_prune_ms, prune
@@ -33,7 +34,7 @@ from capture.sqlite_source import SqliteSource
 from capture.watch import LogWatch
 from ops.points import reach
 from ops.units import Done, Unit, unheard
-from schemas.change import Entry, Notice, NoticeKind, Position, Watermark
+from schemas.change import Entry, Notice, NoticeKind, Position
 from schemas.errors import Code, Failed
 from schemas.introspect import introspect
 from schemas.model import KeyKind, Table
@@ -41,7 +42,6 @@ from schemas.names import notice_topic, target_names, watermark_topic
 from schemas.plan import TablePlan
 from schemas.policy import Policies
 from schemas.ports import Clock, Registry, TopicSettings, Transport
-from schemas.wire import watermark_message
 
 WATERMARKS = TopicSettings(min_compaction_lag_ms=5 * 60 * 1000)
 """Only the last watermark is ever needed again; one a second for a week of idling would be a gigabyte."""
@@ -120,7 +120,8 @@ class CaptureTail:
                 self._adopt(rebuild(self._source.db, wanted=self._wanted()))
             return True
         # Also when only the watermark of an earlier step is missing: its records are in the stream, nobody may use them.
-        unmarked = chunk.reached and (self._last is None or self._position.seq != self._last.seq)
+        last = self._outlet.last
+        unmarked = chunk.reached and (last is None or self._position.seq != last.seq)
         if chunk.entries or self._owed or unmarked:
             self._publish(chunk, started_s)
         self._behind = not chunk.reached
@@ -147,7 +148,6 @@ class CaptureTail:
         self._announced = dict(known.announced)
         self._shapes = {table: set(ids) for table, ids in known.shapes.items()}
         self._gone_said = set(known.gone)
-        self._last = known.last
         # Another capture may have gone on from here: what this one read last says nothing of where it stands now.
         self._last_entry = None
         with self._source.view() as view:
@@ -166,10 +166,17 @@ class CaptureTail:
             max_row_bytes=settings.max_row_bytes,
             policies=settings.policies,
         )
-        self._host_path = f"{os.uname().nodename}:{db.path}"
-        self._sent_at_ms = 0
+        self._outlet = Outlet(
+            self._transport,
+            self._clock,
+            self._publisher,
+            topic=self._watermarks,
+            source=self._source.name,
+            identity=meta.identity,
+            path=f"{os.uname().nodename}:{db.path}",
+            last=known.last,
+        )
         self._prune_due_ms = 0
-        self._oldest_ts_ms: int | None = None
         self._owed: list[Notice] = []
         changed = (
             meta.fingerprint != database.fingerprint
@@ -181,7 +188,9 @@ class CaptureTail:
             self._adopt(adopted)
         else:
             self._use(meta, database.tables)
-        refuse_lost_stream(known.last, meta, self._publisher.topics, self._publisher.ends, source=self._source.name)
+        refuse_lost_stream(
+            known.last, self._publisher.topics, self._publisher.ends, source=self._source.name, void=meta.void
+        )
         self._behind = True
         self._started = True
 
@@ -274,7 +283,8 @@ class CaptureTail:
         self._source.make_durable()
         notices, self._owed = self._owed, []
         try:
-            sent_bytes = self._publisher.send(chunk.records, notices)
+            stamps_ms = [entry.ts_ms for entry in chunk.entries]
+            sent_bytes = self._outlet.send(chunk.records, notices, stamps_ms=stamps_ms)
         except BaseException:
             self._owed = notices
             raise
@@ -285,9 +295,6 @@ class CaptureTail:
             self._announced[notice.table] = notice.generation
             self._shapes.setdefault(notice.table, set()).add(notice.value_schema_id)
             self._gone_said.discard(notice.table)
-        stamps = [entry.ts_ms for entry in chunk.entries if entry.ts_ms is not None]
-        if stamps and self._oldest_ts_ms is None:
-            self._oldest_ts_ms = min(stamps)
         if chunk.entries:
             self._position = Position(chunk.entries[-1].seq)
             self._last_entry = chunk.entries[-1]
@@ -304,34 +311,23 @@ class CaptureTail:
         self._done(Unit("capture.cut", self._source.name, figures, seq=self._position.seq))
 
     def _write_watermark(self, *, heartbeat: bool) -> None:
-        mark = digest(self._last_entry) if self._last_entry else self._last.digest if self._last else ""
-        watermark = Watermark(
-            source=self._source.name,
-            seq=self._position.seq,
-            ends={topic: dict(ends) for topic, ends in self._publisher.ends.items()},
-            captured_at_ms=self._clock.now_ms(),
-            identity=self._meta.identity,
+        last = self._outlet.last
+        self._outlet.watermark(
+            self._position,
+            digest=digest(self._last_entry) if self._last_entry else last.digest if last else "",
             fingerprint=self._meta.fingerprint,
-            digest=mark,
-            topics=dict(self._publisher.topics),
-            oldest_ts_ms=self._oldest_ts_ms,
-            path=self._host_path,
             heartbeat=heartbeat,
         )
-        self._transport.send([watermark_message(self._watermarks, watermark)])
-        self._last = watermark
-        self._oldest_ts_ms = None
-        self._sent_at_ms = watermark.captured_at_ms
 
     def _idle(self) -> bool:
-        now_ms = self._clock.now_ms()
-        if self._last is not None and now_ms - self._sent_at_ms >= self._settings.heartbeat_ms:
+        if self._outlet.heartbeat_due(self._settings.heartbeat_ms):
             self._write_watermark(heartbeat=True)
-        if self._last is not None and now_ms >= self._prune_due_ms and not self._fenced:
+        now_ms, last = self._clock.now_ms(), self._outlet.last
+        if last is not None and now_ms >= self._prune_due_ms and not self._fenced:
             before = self._pruned_to
             self._pruned_to = prune(
                 self._source.db,
-                upto=self._last.seq,
+                upto=last.seq,
                 batch_rows=self._settings.prune_batch_rows,
                 pruned_to=before,
             )
@@ -339,7 +335,7 @@ class CaptureTail:
                 now_ms,
                 before=before,
                 after=self._pruned_to,
-                upto=self._last.seq,
+                upto=last.seq,
                 every_ms=self._settings.prune_every_ms,
                 pause_ms=self._settings.prune_pause_ms,
             )

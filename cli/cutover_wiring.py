@@ -14,12 +14,8 @@ from pathlib import Path
 
 from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
-from adapters.sqlite_apsw import QuietSqlite
 from capture import meta as metas
-from capture.postgres_source import PostgresSource
-from capture.postgres_tail import PostgresTail, ReverseSettings, Start
-from capture.sqlite_triggers import NOW_MS
-from cli.wiring import Say, capture_settings, open_source, open_target, target_schema, topic_settings
+from cli.wiring import Say, open_source, open_target, target_schema
 from cutover.authority import AuthorityRow
 from cutover.drain import Reached
 from cutover.objects import Objects, OpenedObjects
@@ -33,26 +29,16 @@ from cutover.target_guard import TargetGuard
 from ops.clock import SystemClock
 from ops.config import Config
 from ops.secrets import resolve_url
-from ops.units import Done, unheard
 from schemas.authority import Authority
 from schemas.back import PROGRESS
-from schemas.change import Position
 from schemas.errors import Code, TailraceError
 from schemas.introspect import introspect
 from schemas.objects import parents_of, wanted_views
-from schemas.ports import Registry, Transport
 from sink.progress import read_progress
-from sink.sqlite_target import SqliteTarget
-from sink.tail import SinkSettings, SinkTail
 
 ATTACHED = 10
 """SQLite attaches at most ten files to one connection: that many sources share one lock."""
-ROW_LOOK_MS = 100
 STEWARD_MS = 500
-
-
-def back_prefix(config: Config) -> str:
-    return f"{config.transport.prefix}-back"
 
 
 def actor() -> str:
@@ -208,78 +194,6 @@ def publisher_of(config: Config, session: Postgres, say: Say) -> RoutePublisher:
 def reports_of(config: Config, board: Board | None) -> RouterReports:
     """What all routers reported lately. `board`: kept by whoever asks often (`board_of`)."""
     return read_reports(config.path(config.run_folder), board, now_ms=SystemClock().now_ms())
-
-
-class StartOf:
-    """Whether writes belong to the target, looked at a few times a second."""
-
-    def __init__(self, target: Postgres, source: str) -> None:
-        self._target = target
-        self._row = AuthorityRow(target, actor="reverse")
-        self._source = source
-        self._clock = SystemClock()
-        self._looked_at_ms = 0
-        self._start: Start | None = None
-
-    def __call__(self) -> Start | None:
-        now_ms = self._clock.now_ms()
-        if now_ms - self._looked_at_ms < ROW_LOOK_MS:
-            return self._start
-        self._looked_at_ms = now_ms
-        if not self._target.rows("SELECT to_regclass('tailrace.migration') IS NOT NULL")[0][0]:
-            self._start = None
-            return None
-        row = self._row.read()
-        if row.authority not in (Authority.TARGET, Authority.TO_SOURCE):
-            self._start = None
-        elif self._start is None or self._start.token != row.token:
-            server = self._target.rows("SELECT system_identifier::text FROM pg_control_system()")[0][0]
-            position = Position(row.reverse_label, row.reverse_start)
-            self._start = Start(row.token, position, str(server), tuple(plans_of(self._target, self._source)))
-        return self._start
-
-    def close(self) -> None:
-        self._target.close()
-
-
-def back_capture_of(config: Config, source: str, transport: Transport, registry: Registry, say: Say) -> PostgresTail:
-    session, flusher = open_target(config, f"back-{source}"), open_target(config, f"back-flush-{source}")
-    settings = capture_settings(config, source)
-    return PostgresTail(
-        PostgresSource(session, flusher, source),
-        transport,
-        registry,
-        SystemClock(),
-        ReverseSettings(back_prefix(config), max_row_bytes=settings.max_row_bytes, topic=topic_settings(config)),
-        start_of=StartOf(open_target(config, f"back-row-{source}"), source),
-        say=say,
-    )
-
-
-def back_sink_of(
-    config: Config, source: str, transport: Transport, registry: Registry, say: Say, done: Done = unheard
-) -> SinkTail:
-    reader = open_source(config, source)
-    target = SqliteTarget(
-        QuietSqlite(config.source_path(source)),
-        reader,
-        registry,
-        source,
-        numbers=lambda: {one.name: number for number, one in metas.read(reader).tables.items()},
-        now_ms=NOW_MS,
-    )
-    return SinkTail(
-        source,
-        target,
-        transport,
-        SystemClock(),
-        SinkSettings(
-            back_prefix(config), group="tailrace-back", max_transaction_rows=config.limits.max_transaction_rows
-        ),
-        owner=actor(),
-        say=say,
-        done=done,
-    )
 
 
 class Steward:

@@ -15,10 +15,11 @@ from pathlib import Path
 import click
 
 from cli.compaction import Compaction
-from cli.cutover_wiring import Steward, back_capture_of, back_sink_of
+from cli.cutover_wiring import Steward
 from cli.growth import readings_of
 from cli.options import chosen_sources, config_of
 from cli.shift_wiring import WatchStepper
+from cli.way_back import back_capture_of, back_sink_of
 from cli.wiring import (
     capture_lock,
     capture_of,

@@ -12,7 +12,9 @@ these keys again, and both sides are equal without a comparison (test_what_came_
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from adapters.sqlite import SqliteDatabase
 from adapters.sqlite_apsw import QuietSqlite
@@ -47,6 +49,8 @@ from sink.progress import offsets_from, offsets_text
 
 _META = f"{OWN_PREFIX}meta"
 _LOG = f"{OWN_PREFIX}log"
+_TOPICS = "back_topics"
+"""Row of `_tailrace_meta`, JSON: the ids of the topics that the offsets belong to, and the token of that attempt."""
 _FENCED = (
     f"(SELECT value FROM {_META} WHERE key = 'token') = ? AND "
     f"(SELECT coalesce(value, '') FROM {_META} WHERE key = 'fence') <> ''"
@@ -59,6 +63,7 @@ class SqliteTarget:
     Args:
         reader: an ordinary connection to the same file, for its schema.
         numbers: table -> number in the change log, as the triggers have it; looked up at every claim.
+        topic_ids: what these topics' ids are now; one that is not there is left out.
     """
 
     def __init__(
@@ -69,8 +74,10 @@ class SqliteTarget:
         source: str,
         *,
         numbers: Callable[[], Mapping[str, int]],
+        topic_ids: Callable[[Iterable[str]], Mapping[str, str]],
         now_ms: str,
     ) -> None:
+        self._topic_ids = topic_ids
         self._db = quiet
         self._reader = reader
         self._registry = registry
@@ -105,7 +112,10 @@ class SqliteTarget:
         )
         if not found:
             return None
-        row = found[0]
+        row, known = found[0], self._kept()
+        if row[9] and known["token"] != str(row[8]):
+            self._begin_attempt(known, str(row[8]))
+            return self.progress()
         self._look(str(row[8]))
         kept = dict(self._db.rows(f"SELECT tab, count(*) FROM {QUARANTINE} GROUP BY tab"))
         return Progress(
@@ -125,6 +135,31 @@ class SqliteTarget:
             highest=row[7],
             phase=str(row[8]),
             open=bool(row[9]),
+            topics=known["topics"],
+        )
+
+    def _begin_attempt(self, known: Mapping[str, Any], token: str) -> None:
+        """The way back of the attempt before was drained. Topics that were made again since then are read from their
+        beginning: labels keep what is old from taking effect again."""
+        now = self._topic_ids(known["topics"])
+        same = {topic: one for topic, one in known["topics"].items() if now.get(topic) == one}
+        with self._db.write():
+            if same != known["topics"]:
+                (text,) = self._db.rows(f"SELECT offsets FROM {PROGRESS}")[0]
+                kept = {where: at for where, at in offsets_from(text).items() if where.topic in same}
+                self._db.run(f"UPDATE {PROGRESS} SET offsets = ? WHERE {_FENCED}", (offsets_text(kept), token))
+            self._keep_topics(same, token)
+
+    def _kept(self) -> dict[str, Any]:
+        found = self._db.rows(f"SELECT value FROM {_META} WHERE key = ?", (_TOPICS,))
+        return json.loads(found[0][0]) if found else {"token": "", "topics": {}}
+
+    def _keep_topics(self, topics: Mapping[str, str], token: str) -> None:
+        text = json.dumps({"token": token, "topics": dict(topics)}, sort_keys=True)
+        self._db.run(
+            f"INSERT INTO {_META}(key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value "
+            "WHERE value <> excluded.value",
+            (_TOPICS, text),
         )
 
     def _look(self, token: str) -> None:
@@ -180,6 +215,7 @@ class SqliteTarget:
             )
             if changed != 1 or self._schema_version() != self._looked_at[1]:
                 raise self._superseded(before)
+            self._keep_topics({**before.topics, **watermark.topics}, before.phase)
             for table, collapsed in tables.items():
                 self._table(table, collapsed, watermark.seq)
             for notice in notices:

@@ -25,6 +25,7 @@ from cutover.rollback import Rollback, RollbackSettings
 from cutover.source_fence import Group, SourceFence, Writable
 from cutover.switch import Switch, SwitchSettings
 from cutover.target_guard import TargetGuard
+from cutover.way_back import WayBack
 from schemas.authority import Authority
 from schemas.bookkeeping import statements
 from schemas.change import Position
@@ -74,7 +75,7 @@ class Side:
         target = PostgresTarget(rig.postgres(), rig.registry, name)
         self.sink = SinkTail(name, target, rig.transport, rig.clock, SinkSettings("p", look_ms=1), owner=f"f-{name}")
         self.copy = SnapshotTail(reader, reader, rig.postgres(), rig.registry, rig.clock)
-        self.back_capture = PostgresTail(
+        back_capture = PostgresTail(
             PostgresSource(rig.postgres(), rig.postgres(), name),
             rig.transport,
             rig.registry,
@@ -82,18 +83,21 @@ class Side:
             ReverseSettings("p-back", heartbeat_ms=500),
             start_of=lambda: rig.start_of(self),
         )
+        self.back_capture = WayBack(back_capture, rig.postgres(), name)
         back = SqliteTarget(
             QuietSqlite(self.path),
             rig.sqlite(self.path),
             rig.registry,
             name,
             numbers=lambda: {one.name: number for number, one in metas.read(self.app).tables.items()},
+            topic_ids=rig.transport.topic_ids,
             now_ms=NOW_MS,
         )
         self.back_target = back
-        self.back_sink = SinkTail(
+        back_sink = SinkTail(
             name, back, rig.transport, rig.clock, SinkSettings("p-back", group="back", look_ms=1), owner=f"b-{name}"
         )
+        self.back_sink = WayBack(back_sink, rig.postgres(), name)
 
 
 class Rig:
