@@ -41,7 +41,7 @@ from schemas.change import (
 )
 from schemas.errors import Code, Failed, Refusal, Superseded
 from schemas.introspect import introspect
-from schemas.model import OWN_PREFIX, Key, Row, Table
+from schemas.model import OWN_PREFIX, Key, Row, Table, Value
 from schemas.plan import TablePlan
 from schemas.ports import Registry
 from schemas.rows import KeyCodec, RowCodec
@@ -93,9 +93,10 @@ class SqliteTarget:
 
     def prepared(self) -> bool:
         """Nothing is written to a source to which writes belong."""
-        if not self._db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (PROGRESS,)):
+        found = self._reader.rows("SELECT count(*) FROM sqlite_master WHERE name IN (?, ?)", (PROGRESS, _META))
+        if found[0][0] != 2:
             return False
-        return bool(self._db.rows(f"SELECT 1 FROM {_META} WHERE key = 'fence' AND value <> ''"))
+        return bool(self._reader.rows(f"SELECT 1 FROM {_META} WHERE key = 'fence' AND value <> ''"))
 
     def claim(self, owner: str) -> Progress:
         with self._db.write():
@@ -254,21 +255,35 @@ class SqliteTarget:
         gone = [self.decode_key(*unframe(raw)) for raw in collapsed.deletes]
         rows = [(self.decode_key(*unframe(raw)), raw, *self._row(value)) for raw, value in collapsed.upserts]
         touched = [*gone, *(key for key, _, _, _ in rows)]
-        for raw in (*collapsed.deletes, *(raw for _, raw, _, _ in rows)):
-            self._db.run(f"DELETE FROM {QUARANTINE} WHERE tab = ? AND key = ? AND seq <= ?", (name, raw, seq))
-        for key in touched:
-            self._db.run(delete_sql(table, key), delete_parameters(key))
+        free = f"DELETE FROM {QUARANTINE} WHERE tab = ? AND key = ? AND seq <= ?"
+        self._db.run_all(
+            [(free, (name, raw, seq)) for raw in (*collapsed.deletes, *(raw for _, raw, _, _ in rows))]
+            + [(delete_sql(table, key), delete_parameters(key)) for key in touched]
+        )
         columns: dict[TablePlan, list[tuple[int, str]]] = {}
+        inserts: list[tuple[bytes, tuple[str, list[Value]]]] = []
         for _, raw, plan, row in rows:
             chosen = columns.setdefault(plan, insert_columns(table, plan))
-            try:
-                with self._db.write():
-                    self._db.run(insert_sql(table, chosen, row), [row[at] for at, _ in chosen])
-            except Failed as error:
-                if error.code is not Code.SOURCE_CONFLICT:
-                    raise
-                self._keep(name, raw, error.message, seq)
+            inserts.append((raw, (insert_sql(table, chosen, row), [row[at] for at, _ in chosen])))
+        self._insert(name, inserts, seq)
         self._log(table, touched)
+
+    def _insert(self, name: str, inserts: Sequence[tuple[bytes, tuple[str, list[Value]]]], seq: int) -> None:
+        """All at once; where one meets a constraint, halved until it stands alone and is kept."""
+        if not inserts:
+            return
+        try:
+            with self._db.write():
+                self._db.run_all([statement for _, statement in inserts])
+        except Failed as error:
+            if error.code is not Code.SOURCE_CONFLICT:
+                raise
+            if len(inserts) == 1:
+                self._keep(name, inserts[0][0], error.message, seq)
+                return
+            middle = len(inserts) // 2
+            self._insert(name, inserts[:middle], seq)
+            self._insert(name, inserts[middle:], seq)
 
     def _row(self, value: bytes) -> tuple[TablePlan, Row]:
         schema_id, payload = unframe(value)
@@ -279,12 +294,13 @@ class SqliteTarget:
 
     def _log(self, table: Table, keys: Sequence[Key]) -> None:
         number = self._numbers[table.name]
+        statements: list[tuple[str, Sequence[Value]]] = []
         for key in keys:
             names = ", ".join(f"k{at}" for at in range(len(key)))
             marks = ", ".join(map(mark, key))
-            self._db.run(
-                f"INSERT INTO {_LOG}(ts, tab, op, {names}) VALUES ({self._now_ms}, ?, 'b', {marks})", (number, *key)
-            )
+            sql = f"INSERT INTO {_LOG}(ts, tab, op, {names}) VALUES ({self._now_ms}, ?, 'b', {marks})"
+            statements.append((sql, (number, *key)))
+        self._db.run_all(statements)
 
     def _keep(self, table: str, key: bytes, reason: str, seq: int) -> None:
         text = repr(self.decode_key(*unframe(key)))

@@ -85,7 +85,7 @@ class Side:
         )
         self.back_capture = WayBack(back_capture, rig.postgres(), name)
         back = SqliteTarget(
-            QuietSqlite(self.path),
+            rig.quiet(self.path),
             rig.sqlite(self.path),
             rig.registry,
             name,
@@ -106,7 +106,7 @@ class Rig:
     def __init__(self, folder: Path, url: str, *ddl: str) -> None:
         self.folder = folder
         self.url = url
-        self.opened: list[SqliteDatabase | Postgres] = []
+        self.opened: list[SqliteDatabase | Postgres | QuietSqlite] = []
         self.clock = SteppedClock(self.step)
         self.transport = FakeTransport()
         self.registry = TopicRegistry(self.transport, "p.schemas")
@@ -121,6 +121,11 @@ class Rig:
 
     def sqlite(self, path: Path, *, create: bool = False, timeout_s: float = 0.2) -> SqliteDatabase:
         made = SqliteDatabase(path, create=create, timeout_s=timeout_s)
+        self.opened.append(made)
+        return made
+
+    def quiet(self, path: Path) -> QuietSqlite:
+        made = QuietSqlite(path)
         self.opened.append(made)
         return made
 

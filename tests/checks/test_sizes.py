@@ -28,7 +28,7 @@ MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 60
 DRIVERS = {
     "sqlite3": {"adapters/sqlite.py", "adapters/locallog.py", "adapters/spill.py"},
-    "apsw": {"adapters/sqlite_apsw.py"},
+    "apsw": {"adapters/sqlite_worker.py"},
     "psycopg": {"adapters/postgres.py", "adapters/postgres_connect.py"},
     "kafka": {"adapters/kafka.py", "adapters/kafka_errors.py", "adapters/kafka_sockets.py"},
     "confluent_kafka": {"adapters/confluent.py", "adapters/confluent_errors.py"},
