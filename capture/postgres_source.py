@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from adapters.postgres import Postgres
+from capture.postgres_shapes import changed
 from capture.postgres_triggers import LABEL, entries_sql, prune_sql, rows_sql
 from schemas.change import Position
 from schemas.errors import Misfit
@@ -52,6 +53,10 @@ class PostgresView:
         token, label = target.rows(LABEL)[0]
         self.position = Position(int(label), str(token))
         self.lsn = str(target.rows("SELECT pg_current_wal_insert_lsn()::text")[0][0])
+
+    def changed(self) -> dict[str, str]:
+        """Table -> why it is not the one that opened."""
+        return {table: why for (_, table), why in changed(self._target, self._source).items()}
 
     def entries(self, after: Position, *, behind_id: int, limit_rows: int) -> list[LoggedKey]:
         """In the order of their ids, this source's only; page on with the last id."""

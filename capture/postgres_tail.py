@@ -15,7 +15,7 @@ While writes belong to the source this capture rests: whatever the forward sink 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from capture.outlet import Outlet
@@ -58,7 +58,12 @@ class ReverseSettings:
 
 
 class PostgresTail:
-    """Tails one source's tables on the target. `start_of`: None while writes do not belong to the target."""
+    """Tails one source's tables on the target.
+
+    Args:
+        start_of: None while writes do not belong to the target.
+        lost: told the token and what the way back no longer carries -> why; must have stored it when it returns.
+    """
 
     def __init__(
         self,
@@ -69,6 +74,7 @@ class PostgresTail:
         settings: ReverseSettings,
         *,
         start_of: Callable[[], Start | None],
+        lost: Callable[[int, Mapping[str, str]], None] = lambda token, tables: None,  # noqa: ARG005
         say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
     ) -> None:
         self._source = source
@@ -77,6 +83,7 @@ class PostgresTail:
         self._clock = clock
         self._settings = settings
         self._start_of = start_of
+        self._lost = lost
         self._say = say
         self._watermarks = watermark_topic(settings.prefix, source.name)
         self._notices = notice_topic(settings.prefix, source.name)
@@ -98,6 +105,7 @@ class PostgresTail:
             return self._idle()
         self._behind = True
         with self._source.view() as view:
+            self._leave(start.token, view.changed())
             any_entry = self._pages(view)
         position = view.position
         if any_entry or self._outlet.last is None or self._outlet.last.seq < self._position.seq:
@@ -157,6 +165,17 @@ class PostgresTail:
             refuse_lost_stream(last, publisher.topics, publisher.ends, source=self._source.name)
         self._behind = True
         self._started = start
+
+    def _leave(self, token: int, changed: Mapping[str, str]) -> None:
+        """A table that is not the one that opened is carried no further. Said in the row before a watermark passes it:
+        nobody may take the source for complete (test_ddl_on_the_target_ends_the_way_back_of_its_table)."""
+        fresh = {f"{self._source.name}.{table}": why for table, why in changed.items() if table in self._codecs}
+        if fresh:
+            self._lost(token, fresh)
+            for what, why in fresh.items():
+                self._say("reverse.lost", f"{what}: {why}: a rollback would lose its changes")
+        for table in changed:
+            self._codecs.pop(table, None)
 
     def _pages(self, view: PostgresView) -> bool:
         behind_id, found = 0, False

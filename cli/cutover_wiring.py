@@ -212,6 +212,7 @@ class Steward:
         self._look = BackLook(config)
         self._routes = publisher_of(config, self._session, say)
         self._looked_at_ms = 0
+        self._stuck = ""
 
     def step(self) -> bool:
         now_ms = self._clock.now_ms()
@@ -234,6 +235,12 @@ class Steward:
             return recovered
         except TailraceError as error:
             if error.code in (Code.TARGET_UNREACHABLE, Code.AUTHORITY_MOVED, Code.NOT_INSTALLED):
+                return False
+            if error.code is Code.NO_ROLLBACK:
+                # A rollback that stands between two closed sides, and would lose rows: nobody but a person decides that.
+                if error.message != self._stuck:
+                    self._say("cutover.stuck", error.message)
+                self._stuck = error.message
                 return False
             raise
 

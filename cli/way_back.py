@@ -7,6 +7,8 @@ closes the target (test_a_topic_of_the_way_back_made_again_is_no_way_back).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from adapters.postgres import Postgres
 from adapters.sqlite_apsw import QuietSqlite
 from capture import meta as metas
@@ -62,6 +64,9 @@ class StartOf:
             self._start = Start(row.token, position, str(server), tuple(plans_of(self._target, self._source)))
         return self._start
 
+    def lose(self, token: int, lost: Mapping[str, str]) -> None:
+        self._row.lose(token, lost)
+
     def close(self) -> None:
         self._target.close()
 
@@ -69,13 +74,15 @@ class StartOf:
 def back_capture_of(config: Config, source: str, transport: Transport, registry: Registry, say: Say) -> WayBack:
     session, flusher = open_target(config, f"back-{source}"), open_target(config, f"back-flush-{source}")
     settings = capture_settings(config, source)
+    start_of = StartOf(open_target(config, f"back-row-{source}"), source)
     tail = PostgresTail(
         PostgresSource(session, flusher, source),
         transport,
         registry,
         SystemClock(),
         ReverseSettings(back_prefix(config), max_row_bytes=settings.max_row_bytes, topic=topic_settings(config)),
-        start_of=StartOf(open_target(config, f"back-row-{source}"), source),
+        start_of=start_of,
+        lost=start_of.lose,
         say=say,
     )
     return WayBack(tail, open_target(config, f"back-lost-{source}"), source)

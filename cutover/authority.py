@@ -109,6 +109,14 @@ class AuthorityRow:
             row = self._target.rows("SELECT authority FROM tailrace.migration WHERE id = 1")[0]
             self.note(token, row[0], row[0], verb=verb, detail=detail)
 
+    def lose(self, token: int, lost: Mapping[str, str]) -> None:
+        """What the way back does not carry any more -> why; what is known already is written once."""
+        known = self.read().no_rollback
+        fresh = {what: why for what, why in lost.items() if what not in known}
+        if fresh:
+            text = json.dumps(fresh).replace("'", "''").replace("%", "%%")
+            self.set(token, {"no_rollback": f"no_rollback || '{text}'::jsonb"}, verb="no-rollback", detail=fresh)
+
     def renew(self, token: int, *, lease_s: float) -> None:
         """Keep the lease of a move that is under way; Superseded when somebody recovered it meanwhile."""
         changed = self._target.run(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
+from capture.postgres_shapes import STATEMENT as SHAPES
 from capture.postgres_triggers import LOG, LOG_STATEMENTS, TRIGGERS, firing, trigger_statements
 from schemas.back import PROGRESS, STATEMENTS
 from schemas.ddl import full_name
@@ -39,7 +40,7 @@ def prepare_target(target: Postgres) -> list[str]:
     made = []
     with target.transaction():
         target.run("SELECT pg_advisory_xact_lock(7232301)")
-        for statement in LOG_STATEMENTS:
+        for statement in (*LOG_STATEMENTS, SHAPES):
             target.run(statement)
     for plan in plans_of(target):
         name = full_name(plan)

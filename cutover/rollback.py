@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from adapters.postgres import Postgres
+from capture.postgres_shapes import changed
 from capture.postgres_triggers import LABEL
 from cutover.authority import AuthorityRow
 from cutover.drain import Reached, behind, drain
 from cutover.source_fence import SourceFence
-from cutover.target_guard import TargetGuard
+from cutover.target_guard import TargetGuard, refuse_lost
 from ops.points import reach
 from schemas.authority import Authority, Migration
 from schemas.errors import Code, Refusal, Transient
@@ -97,6 +98,8 @@ class Rollback:
                         f"the way back does not carry {len(before.no_rollback)} things, among them {what}: {why}",
                         hint="tailrace status names all; rollback --to CHECKPOINT states what is lost",
                     )
+                # Here, too: a table that is gone cannot be closed, and the refusal should say why.
+                refuse_lost(changed(self._target))
                 token, lifted = self._return(self._close(before, reason), reason)
             case Authority.TO_SOURCE:
                 token, lifted = self._return(before, reason)
@@ -185,6 +188,8 @@ class Rollback:
         return {source: int(label) for source in self._fence.carried()}
 
     def _opened_again(self, before: Migration, reason: str) -> tuple[int, list[str]]:
+        # A table that was changed on the closed side meanwhile is not carried from there on: its last rows may be missing.
+        refuse_lost(changed(self._target))
         newer = self._moved_back(before, reason)
         reach("rollback.returned")
         lifted = self._fence.lift(newer)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from adapters.postgres import Postgres
+from capture.postgres_shapes import changed, remember
 from capture.postgres_triggers import firing, resting
 from cutover.authority import AuthorityRow
 from cutover.objects import OpenedObjects
@@ -21,7 +22,7 @@ from cutover.prepare import plans_of
 from ops.points import reach
 from schemas.authority import Authority, Migration
 from schemas.ddl import full_name
-from schemas.errors import Code, Failed
+from schemas.errors import Code, Failed, Refusal
 from schemas.plan import TablePlan
 
 GUARDS = ("tailrace_guard", "tailrace_guard_truncate")
@@ -33,6 +34,17 @@ _BLOCKERS = (
     "AND l.relation IN (SELECT to_regclass(name) FROM unnest(%s::text[]) AS name) "
     "AND coalesce(a.xact_start, a.query_start) < clock_timestamp() - interval '0.7 seconds'"
 )
+
+
+def refuse_lost(lost: Mapping[tuple[str, str], str]) -> None:
+    """Raises Refusal(NO_ROLLBACK): a table is not what it was when the target opened, and its rows did not all come back."""
+    if lost:
+        (source, table), why = next(iter(lost.items()))
+        raise Refusal(
+            Code.NO_ROLLBACK,
+            f"the way back does not carry {len(lost)} things, among them {source}.{table}: {why}",
+            hint="tailrace status names all",
+        )
 
 
 class TargetGuard:
@@ -76,6 +88,7 @@ class TargetGuard:
                 for statement in firing(plan):
                     self._target.run(statement)
             failed = self._objects.make() if self._objects is not None else {}
+            remember(self._target, self._plans)
             reach("cutover.mid_open")
             if failed:
                 self._row.note(token, Authority.TARGET, Authority.TARGET, verb="objects", detail=failed)
@@ -122,6 +135,8 @@ class TargetGuard:
             for plan in self._plans:
                 guards = ", ".join(f"ENABLE ALWAYS TRIGGER {name}" for name in GUARDS)
                 self._target.run(f"ALTER TABLE {full_name(plan)} {guards}")
+            # Behind the locks: no DDL of these tables is under way any more.
+            refuse_lost(changed(self._target))
             reach("rollback.mid_close")
         return token
 

@@ -82,6 +82,7 @@ class Side:
             rig.clock,
             ReverseSettings("p-back", heartbeat_ms=500),
             start_of=lambda: rig.start_of(self),
+            lost=lambda token, tables: rig.row.lose(token, tables),
         )
         self.back_capture = WayBack(back_capture, rig.postgres(), name)
         back = SqliteTarget(
