@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # "local": the stream is one file. "kafka": a broker that the demo starts itself (Java; as root on Debian apt gets it).
 TRANSPORT ?= local
+SCALE ?= 1
 # setuptools warns of folders beside an editable installation, at length; nothing else is silenced.
 QUIET_PIP := PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -38,8 +39,10 @@ soak: install
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
+# SCALE=10: ten times the rows. The whole of it takes a few minutes.
 bench: install
-	for file in bench/[a-z]*.py; do echo "--- $$file"; $(BIN)/python -m "$$(echo $${file%.py} | tr / .)" || exit 1; done
+	bash tests/tools/services.sh kafka
+	@export SCALE=$(SCALE); for file in bench/[a-z]*.py; do echo "--- $$file"; $(BIN)/python -m "$$(echo $${file%.py} | tr / .)" || exit 1; done
 
 clean:
 	rm -rf $(VENV) .tox .cache demo-run

@@ -1,4 +1,4 @@
-"""Do: the initial copy of a million rows of ten columns, beside COPY of the same rows from a text that is ready.
+"""Do: the initial copy of rows of ten columns, beside COPY of the same rows from a text that is ready.
 
 Run: python -m bench.copy [ROWS]
 """
@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 from adapters.postgres import Postgres
-from bench.rig import COLUMNS, Line, fill, folder, postgres, say, seconds
+from bench.rig import COLUMNS, Line, fill, folder, postgres, say, scaled, seconds
 
 
 def main() -> None:
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    rows = int(sys.argv[1]) if len(sys.argv) > 1 else scaled(300_000)
     with folder() as where, postgres(where) as url:
         database = where / "source.db"
         fill(database, rows)

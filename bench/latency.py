@@ -12,49 +12,54 @@ import statistics
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psycopg
 
-from bench.rig import COLUMNS, Line, fill, folder, postgres, row, say
-from bench.stream import _capture_process, _sink_process
+from bench.rig import COLUMNS, Line, Stream, fill, row, say, stages
+from bench.stream import capture_process, sink_process
 
-SECONDS = 20
+SECONDS = 10
 
 
 def main() -> None:
     rate = float(sys.argv[1]) if len(sys.argv) > 1 else 100.0
-    with folder() as where, postgres(where) as url:
-        database = where / "source.db"
-        fill(database, 1000)
-        line = Line(where, database, url)
-        line.settle(line.capture(), line.sink(), line.copy())
-        line.close()
-        context = multiprocessing.get_context("spawn")
-        stop = context.Event()
-        workers = [
-            context.Process(target=work, args=(where, database, url, stop))
-            for work in (_capture_process, _sink_process)
-        ]
-        for one in workers:
-            one.start()
-        time.sleep(3)
-        committed: dict[int, float] = {}
-        writing = threading.Event()
-        thread = threading.Thread(target=_write, args=(database, rate, committed, writing))
-        thread.start()
-        seen = _watch(url, committed, writing)
-        thread.join()
-        stop.set()
-        for one in workers:
-            one.join()
-        delays_ms = sorted((seen[number] - at) * 1000 for number, at in committed.items() if number in seen)
-        p50, p99 = statistics.median(delays_ms), delays_ms[int(len(delays_ms) * 0.99)]
-        say(
-            f"commit -> visible, {rate:.0f} tx/s, local log",
-            f"p50 {p50:.1f} p99 {p99:.1f} ms",
-            floor=f"{len(delays_ms)} of {len(committed)} rows seen",
-            reach="reach p50 <= 10, p99 <= 25 ms",
-        )
+    for where, url, stream in stages():
+        _measure(where, url, stream, rate)
+
+
+def _measure(where: Path, url: str, stream: Stream, rate: float) -> None:
+    database = where / "source.db"
+    fill(database, 1000)
+    line = Line(where, database, url, stream)
+    line.settle(line.capture(), line.sink(), line.copy())
+    line.close()
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    workers = [
+        context.Process(target=work, args=(where, database, url, stream, stop))
+        for work in (capture_process, sink_process)
+    ]
+    for one in workers:
+        one.start()
+    time.sleep(3)
+    committed: dict[int, float] = {}
+    writing = threading.Event()
+    thread = threading.Thread(target=_write, args=(database, rate, committed, writing))
+    thread.start()
+    seen = _watch(url, committed, writing)
+    thread.join()
+    stop.set()
+    for one in workers:
+        one.join()
+    delays_ms = sorted((seen[number] - at) * 1000 for number, at in committed.items() if number in seen)
+    p50, p99 = statistics.median(delays_ms), delays_ms[int(len(delays_ms) * 0.99)]
+    say(
+        f"commit -> visible, {rate:.0f} tx/s, {stream.name}",
+        f"p50 {p50:.1f} p99 {p99:.1f} ms",
+        floor=f"{len(delays_ms)} of {len(committed)} rows seen",
+        reach="reach p50 <= 10, p99 <= 25 ms",
+    )
 
 
 def _write(database: object, rate: float, committed: dict[int, float], writing: threading.Event) -> None:

@@ -5,25 +5,30 @@ A figure stands beside its floor, measured in the same run: on a shared machine 
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.locallog import LocalLog
 from adapters.postgres import Postgres
 from adapters.registry import TopicRegistry
 from adapters.sqlite import SqliteDatabase
 from capture.install import install
 from capture.sqlite_source import SqliteSource
 from capture.tail import CaptureSettings, CaptureTail
+from cli.wiring import open_transport
+from embedded.kafka import VERSION, EmbeddedKafka, absent
 from embedded.postgres import EmbeddedPostgres
 from ops.clock import SystemClock
+from ops.config import Config, TransportConfig
 from ops.loop import relax_collector
 from schemas.bookkeeping import statements as bookkeeping
+from schemas.ports import Transport
 from sink.postgres_target import PostgresTarget
 from sink.progress import read_progress
 from sink.tail import SinkSettings, SinkTail
@@ -35,6 +40,32 @@ TABLE = (
     "share REAL, opened TEXT, owner INTEGER, stage INTEGER, notes TEXT)"
 )
 COLUMNS = 10
+JARS = Path(__file__).resolve().parent.parent / ".cache" / f"kafka-{VERSION}"
+DRIVERS = ("kafka-python", "confluent")
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Where the stream lives: a driver's name and a broker's address, or the local log."""
+
+    driver: str = ""
+    address: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.driver or "local log"
+
+    def open(self, where: Path) -> Transport:
+        """As the daemons open it."""
+        transport = TransportConfig()
+        if self.driver:
+            transport = TransportConfig("kafka", driver=self.driver, bootstrap_servers=self.address)
+        return open_transport(Config({SOURCE: "source.db"}, folder=str(where), transport=transport))
+
+
+def scaled(number: int) -> int:
+    """A bench's size: `make bench SCALE=10` for larger ones."""
+    return int(number * float(os.environ.get("SCALE") or 1))
 
 
 def say(name: str, figure: str, *, floor: str = "", reach: str = "") -> None:
@@ -82,6 +113,22 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+def stages() -> Iterator[tuple[Path, str, Stream]]:
+    """A folder, a PostgreSQL and an empty stream for each kind of stream; one that cannot be had is said by name."""
+    with folder() as where, postgres(where) as url:
+        yield where, url, Stream()
+    if lacking := absent(JARS):
+        say("over Kafka", "not measured", floor=lacking)
+        return
+    for driver in DRIVERS:
+        with folder() as where, postgres(where) as url:
+            broker = EmbeddedKafka(where / "kafka", jars=JARS)
+            try:
+                yield where, url, Stream(driver, broker.start())
+            finally:
+                broker.stop()
+
+
 @contextmanager
 def postgres(where: Path) -> Iterator[str]:
     """URL of a server with its durable default settings."""
@@ -98,13 +145,14 @@ def postgres(where: Path) -> Iterator[str]:
 
 
 class Line:
-    """Capture, copy and sink of one source over the local log, in this process; each with connections of its own."""
+    """Capture, copy and sink of one source over one stream, in this process; each with connections of its own."""
 
-    def __init__(self, where: Path, database: Path, url: str) -> None:
+    def __init__(self, where: Path, database: Path, url: str, stream: Stream | None = None) -> None:
         self.where, self.database, self.url = where, database, url
+        self.stream = stream or Stream()
         relax_collector()
         self.clock = SystemClock()
-        self._opened: list[SqliteDatabase | Postgres | LocalLog] = []
+        self._opened: list[SqliteDatabase | Postgres | Transport] = []
         db = self._sqlite()
         install(db, "bench-identity")
         self.source = SqliteSource(db, SOURCE)
@@ -119,8 +167,8 @@ class Line:
         self._opened.append(made)
         return made
 
-    def transport(self) -> LocalLog:
-        made = LocalLog(self.where / "stream.db")
+    def transport(self) -> Transport:
+        made = self.stream.open(self.where)
         self._opened.append(made)
         return made
 
