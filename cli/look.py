@@ -23,7 +23,7 @@ from schemas.errors import TailraceError
 from schemas.introspect import introspect
 from schemas.model import KeyKind
 from schemas.plan import plan_from_json
-from schemas.restore import unrestorable
+from schemas.restore import not_as_ordered, unrestorable
 from sink.progress import prepared, read_progress
 
 
@@ -115,6 +115,7 @@ class Looker:
             target = self._target
             if not prepared(target):
                 return TargetFigures()
+            policies = policies_of(self._config)
             with target.snapshot():
                 progress = read_progress(target, name)
                 copies = target.rows(
@@ -132,16 +133,21 @@ class Looker:
                     (name,),
                 )
                 shapes = target.rows(
-                    "SELECT plan::text FROM tailrace.tables WHERE source = %s AND plan::text LIKE '%%\"loose-text\"%%'",
-                    (name,),
+                    "SELECT plan::text FROM tailrace.tables WHERE source = %s AND plan IS NOT NULL "
+                    "AND state <> 'gone' AND (%s OR plan::text LIKE '%%\"loose-text\"%%')",
+                    (name, bool(policies.columns) or policies.default.types == "storage"),
                 )
-            policies = policies_of(self._config)
             plans = [plan_from_json(text) for (text,) in shapes]
             return TargetFigures(
                 progress,
                 int(quarantined[0][0]),
                 {table: (rows, expected) for table, rows, expected in copies},
                 {f"{one.table}.{column}": why for one in plans for column, why in unrestorable(one, policies).items()},
+                {
+                    f"{one.table}.{column}": why
+                    for one in plans
+                    for column, why in not_as_ordered(one, policies).items()
+                },
                 unproven=int(unproven[0][0]),
             )
         except TailraceError as error:

@@ -52,6 +52,8 @@ class TargetFigures:
     """table -> (rows copied, rows expected or 0)."""
     not_restorable: Mapping[str, str] = field(default_factory=dict)
     """`table.column` -> why it would not come back to SQLite as it was, unless that is waived."""
+    not_as_ordered: Mapping[str, str] = field(default_factory=dict)
+    """`table.column` -> how its type differs from the configuration's order."""
     unproven: int = 0
     """Tables without a verdict, or whose last verdict was not clean."""
     error: str = ""
@@ -211,6 +213,12 @@ def _reasons(name: str, source: SourceFigures, target: TargetFigures, lag_change
     for column, why in target.not_restorable.items():
         reasons.append(
             f'{name}: column {name}.{column} cannot be restored exactly ({why}); restore = "waived" accepts it'
+        )
+    for column, why in target.not_as_ordered.items():
+        table = column.partition(".")[0]
+        reasons.append(
+            f"{name}: column {name}.{column}: {why}; daemons take a new order at their start, and a table never becomes "
+            f"narrower: drop it on the target and tailrace reset {name} --table {table}, or take the order back"
         )
     if target.unproven:
         reasons.append(f"{name}: {target.unproven} tables {UNPROVEN}")

@@ -165,3 +165,10 @@ def test_text_of_any_class_is_named_and_blocks_until_it_is_waived(
         'on_mixed = "text"\n[columns."app.t.u"]\nrestore = "waived"\n[columns."app.t.v"]\nrestore = "waived"'
     )
     assert [] == live.status()["blocking_reasons"]
+    # An order that the running table does not follow is said, whether the daemons were restarted or not.
+    live.configure(
+        'on_mixed = "text"\n[columns."app.t.u"]\nrestore = "waived"\n[columns."app.t.v"]\nrestore = "waived"\n'
+        '[columns."app.t.i"]\ntype = "text"'
+    )
+    (reason,) = live.status()["blocking_reasons"]  # type: ignore[misc]
+    assert 'column app.t.i: type = "text" is ordered, the table has bigint' in reason  # type: ignore[has-type]

@@ -54,6 +54,7 @@ def test_each_reason_blocks_by_itself() -> None:
         TargetFigures(progress(state=TableState.COPYING), 0),
         TargetFigures(progress(), 1),
         TargetFigures(progress(), 0, unproven=1),
+        TargetFigures(progress(), 0, not_as_ordered={"t.a": 'type = "date" is ordered, the table has text'}),
         TargetFigures(progress(), None),
         TargetFigures(),
     ):

@@ -13,7 +13,7 @@ from schemas.errors import ConfigError
 from schemas.introspect import introspect
 from schemas.planner import Planned, plan_table
 from schemas.policy import ColumnPolicy, Policies
-from schemas.restore import unrestorable
+from schemas.restore import not_as_ordered, unrestorable
 
 
 @pytest.fixture
@@ -64,3 +64,17 @@ def test_unknown_settings_name_the_nearest(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             parse({**base, **wrong}, folder=tmp_path, name="tailrace.toml")
         assert near in caught.value.hint
+
+
+def test_a_running_table_that_is_not_as_ordered_is_named(tmp_path: Path) -> None:
+    db = SqliteDatabase(tmp_path / "t.db", create=True)
+    db.run("CREATE TABLE t(id INTEGER PRIMARY KEY, d DATE, b BOOLEAN, s TEXT, at DATETIME)")
+    db.run("INSERT INTO t VALUES (1, '2024-01-01', 1, 'a', '2024-01-01T00:00:00Z')")
+    table = introspect(db).tables["t"]
+    made = plan_table(db, table, Policies(), source="s", prefix="p", target_schema="s")
+    db.close()
+    assert {} == not_as_ordered(made.plan, Policies())
+    storage = Policies(ColumnPolicy(types="storage"))
+    assert ["d", "b", "at"] == list(not_as_ordered(made.plan, storage))
+    ordered = Policies(columns={"s.t.s": {"type": "jsonb"}, "S.T.at": {"type": "timestamp"}, "s.t.d": {"type": "date"}})
+    assert {"s": 'type = "jsonb" is ordered, the table has text'} == not_as_ordered(made.plan, ordered)
