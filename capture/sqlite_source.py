@@ -109,8 +109,8 @@ def rows_sql(table: Table, keys: Sequence[Key]) -> str:
         tuples = ", ".join([f"({', '.join('?' * len(names))})"] * len(keys))
     equal = " AND ".join(f"{own} = k.{name}" for own, name in zip(key_expressions(table, "t."), names, strict=True))
     return (
-        f"WITH k({', '.join(names)}) AS (VALUES {tuples}) "
-        f"SELECT {columns} FROM k CROSS JOIN {quote(table.name)} AS t ON {equal}"
+        f"WITH _tailrace_keys({', '.join(names)}) AS (VALUES {tuples}) "
+        f"SELECT {columns} FROM _tailrace_keys AS k CROSS JOIN {quote(table.name)} AS t ON {equal}"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adapters.sqlite import SqliteDatabase
 from cli.check_result import CheckResult
-from cli.planning import plan_of
+from cli.planning import plan_of, unknown_tables
 from cli.stream_checks import stream_checks
 from cli.wiring import open_source, open_target
 from ops.config import Config
@@ -42,7 +42,15 @@ def source_checks(config: Config, *, deep: bool = False) -> list[CheckResult]:
             results.append(CheckResult(f"{name} reads", "refused", error.message, _why(db.path, error)))
         finally:
             db.close()
-    return results
+    # A table that was dropped since leaves its name in exclude_tables, which harms nobody.
+    return results if any(one.verdict == "refused" for one in results) else results + _named_tables(config)
+
+
+def _named_tables(config: Config) -> list[CheckResult]:
+    return [
+        CheckResult(name, "refused" if name.startswith("include") else "warning", "no source has such a table", hint)
+        for name, hint in unknown_tables(config).items()
+    ]
 
 
 def _source(config: Config, name: str, db: SqliteDatabase, *, deep: bool) -> list[CheckResult]:

@@ -108,6 +108,34 @@ def _refuse_unknown_columns(policies: Policies, source: str, database: Database)
             )
 
 
+def unknown_tables(config: Config) -> dict[str, str]:
+    """Names in include_tables and exclude_tables that no source has -> what was meant. Such a setting does nothing, and
+    its author thinks it does: an included table would stay behind, an excluded one would be copied."""
+    known: set[str] = set()
+    for source in config.source_databases:
+        db = open_source(config, source)
+        try:
+            with db.read_view():
+                database = introspect(db)
+                known |= {*database.tables, *(one.name for one in database.objects)}
+        finally:
+            db.close()
+    found = {}
+    for setting, names in (("include_tables", config.include_tables), ("exclude_tables", config.exclude_tables)):
+        for name in names:
+            if name not in known:
+                # A name in other letters is the nearest of all, and names are compared as they are written.
+                alike = [one for one in known if fold(one) == fold(name)]
+                near = alike or difflib.get_close_matches(name, known, n=1)
+                found[f"{setting}: {name}"] = f"did you mean {near[0]!r}?" if near else "tailrace plan lists the tables"
+    return found
+
+
+def _refuse_unknown_tables(config: Config) -> None:
+    for name, hint in unknown_tables(config).items():
+        raise ConfigError(Code.CONFIG_INVALID, f"{name}: no source has such a table", hint=hint)
+
+
 def _sizes(db: Sqlite, database: Database) -> dict[str, int] | None:
     """Bytes of each table with its indexes; None where this SQLite was built without dbstat."""
     try:
@@ -128,6 +156,7 @@ def replicable(config: Config, table: Table) -> bool:
 
 def plan_document(config: Config, sources: Sequence[str], *, show: ProfileBar | None = None) -> dict[str, Any]:
     """`plan --json`."""
+    _refuse_unknown_tables(config)
     return {"sources": {source: _document(config, source, show) for source in sources}}
 
 
@@ -224,6 +253,7 @@ def _bare(table: Table) -> Table:
 
 def plan_sql(config: Config, sources: Sequence[str]) -> list[str]:
     """What is run on both sides, in order; it runs as it is printed."""
+    _refuse_unknown_tables(config)
     texts = [*bookkeeping()]
     for source in sources:
         one = plan_of(config, source)

@@ -22,7 +22,7 @@ from ops.secrets import resolve, resolve_url
 from schemas.errors import Code, ConfigError, Refusal
 from schemas.formats import CONFIGURATION, refuse_unreadable
 from schemas.names import target_names
-from schemas.policy import CHOICES
+from schemas.policy import CHOICES, strange_name
 
 MIB = 1024 * 1024
 MIN_SESSION_S = 3.0
@@ -218,6 +218,8 @@ def parse(document: dict[str, Any], *, folder: Path, name: str) -> Config:
         raise ConfigError(Code.CONFIG_INVALID, f"{name}: [source_databases] is empty", hint='add: name = "file.db"')
     _refuse_shared(config, name)
     _refuse_numbers(config, name)
+    if strange := strange_name(config.columns, config.source_databases):
+        raise ConfigError(Code.CONFIG_INVALID, f"{name}: {strange[0]}", hint=strange[1])
     return config
 
 

@@ -7,7 +7,8 @@ None of them changes a value in silence; the one that forgets a class (`on_mixed
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from schemas.names import fold
@@ -47,6 +48,21 @@ class ColumnPolicy:
         return ";".join(
             f"{name}={getattr(self, name)}" for name in names if getattr(self, name) != getattr(usual, name)
         )
+
+
+def strange_name(columns: Iterable[str], sources: Iterable[str]) -> tuple[str, str] | None:
+    """(what is wrong, hint) of the first name of a column that belongs to no source, or that is there twice."""
+    seen: dict[str, str] = {}
+    known = {fold(source): source for source in sources}
+    for name in columns:
+        if not any(fold(name).startswith(f"{source}.") for source in known):
+            near = difflib.get_close_matches(fold(name).partition(".")[0], known, n=1)
+            meant = f"; did you mean {known[near[0]]!r}?" if near else ""
+            return f'columns."{name}" begins with no source', f"it is source.table.column{meant}"
+        if fold(name) in seen:
+            return f'columns."{name}" and columns."{seen[fold(name)]}" are one column', "leave one of them out"
+        seen[fold(name)] = name
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,18 @@ def test_rows_are_found_by_the_index(db: SqliteDatabase, name: str) -> None:
     assert [] == [step for step in alias if not step.startswith("SEARCH")]
 
 
+@pytest.mark.parametrize("name", ["k", "t", "new", "old"])
+def test_a_table_is_never_taken_for_the_list_of_keys(tmp_path: Path, name: str) -> None:
+    """A table called k was the list of keys itself: a deleted row was found, and its deletion lost."""
+    one = SqliteDatabase(tmp_path / "named.db", create=True)
+    one.run(f"CREATE TABLE {name}(k0 TEXT PRIMARY KEY NOT NULL, v) WITHOUT ROWID")
+    one.run(f"INSERT INTO {name} VALUES ('there', 1)")
+    table = introspect(one).tables[name]
+    with SqliteSource(one, "main").view() as view:
+        assert {("there",): ("there", 1)} == view.rows(table, [("there",), ("gone",)])
+    one.close()
+
+
 def test_a_key_of_bad_text_is_not_the_blob_of_its_bytes(db: SqliteDatabase) -> None:
     source, table = SqliteSource(db, "main"), table_of(db, "bad")
     with source.view() as view:

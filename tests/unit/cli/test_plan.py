@@ -9,9 +9,11 @@ from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from adapters.postgres import Postgres
+from cli.checks import source_checks
 from cli.plan_html import plan_page
 from cli.plan_text import plan_lines, summary
 from cli.planning import plan_document, plan_sql
@@ -129,3 +131,17 @@ def test_views_are_a_list_or_all(tmp_path: Path, config: Config) -> None:
     objects = plan_document(load(path), ["app"])["sources"]["app"]["objects"]
     assert ["translated"] == [one["verdict"] for one in objects if one["name"] == "names"]
     assert json.dumps(objects)
+
+
+@pytest.mark.parametrize("setting", ["include_tables", "exclude_tables"])
+def test_a_table_that_is_not_there_is_refused_with_the_nearest_name(config: Config, setting: str) -> None:
+    """include_tables = ["Parent"] copied nothing and ended with exit 0."""
+    wrong = msgspec.structs.replace(config, **{setting: ["Parent"]})
+    for made in (lambda: plan_document(wrong, ["app"]), lambda: plan_sql(wrong, ["app"])):
+        with pytest.raises(ConfigError) as caught:
+            made()
+        assert f"{setting}: Parent: no source has such a table" == caught.value.message
+        assert "did you mean 'parent'?" == caught.value.hint
+    left_out = msgspec.structs.replace(wrong, exclude_tables=[*wrong.exclude_tables, "rowless"])
+    found = {one.name: one.verdict for one in source_checks(left_out)}
+    assert {"include_tables": "refused", "exclude_tables": "warning"}[setting] == found[f"{setting}: Parent"]

@@ -35,3 +35,13 @@ def test_two_sources_that_would_share_a_schema_are_refused(tmp_path: Path) -> No
 def test_no_source_gets_the_schema_of_our_own_tables() -> None:
     names = target_names(["tailrace", "pg_catalog", "information_schema", "public"], what="schema")
     assert ["s_tailrace", "s_pg_catalog", "s_information_schema", "public"] == list(names.values())
+
+
+def test_a_column_of_no_source_or_named_twice_is_refused(tmp_path: Path) -> None:
+    """Its settings did nothing, and nobody was told."""
+    sources = {"source_databases": {"App": "a.db"}}
+    for name in ("ap.users.email", "users.email", "email"):
+        assert "begins with no source" in _refused(tmp_path, **sources, columns={name: {"type": "text"}})
+    twice = {"App.users.email": {"type": "text"}, "app.USERS.email": {"type": "jsonb"}}
+    assert "are one column" in _refused(tmp_path, **sources, columns=twice)
+    parse({**sources, "columns": {"app.users.email": {}}}, folder=tmp_path, name="tailrace.toml")
