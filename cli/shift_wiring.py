@@ -172,7 +172,7 @@ class WatchStepper:
             raise
 
     def close(self) -> None:
-        for one in (self._target, self._probes, self._routes, self._looker, self._session):
+        for one in (self._target, self._probes, self._routes, self._looker, self._session, self._asked):
             one.close()
         if self._board is not None:
             self._board.close()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from schemas.errors import TailraceError
 
+CLOSE_S = 1.0
 Ask = Callable[[], str]
 """What is wrong; empty: nothing."""
 
@@ -44,8 +45,9 @@ class Probe:
         return self._answer
 
     def close(self) -> None:
-        """A question that is under way ends by itself, and nobody hears it."""
+        """A question that hangs ends by itself, and nobody hears it."""
         self._stopped.set()
+        self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
         while not self._stopped.is_set():
