@@ -23,11 +23,11 @@ BEFORE_OPEN = (
     "cutover.mid_open",
 )
 RETURN = ("rollback.mid_close", "rollback.closed", "rollback.drained", "rollback.mid_return", "rollback.returned")
-IN_TESTS = {"cutover.fenced", "cutover.mid_open", "rollback.closed", "rollback.returned"}
 
 
-def _cells(points: tuple[str, ...]) -> list[object]:
-    return [point if point in IN_TESTS else pytest.param(point, marks=pytest.mark.soak) for point in points]
+def _cells(points: tuple[str, ...], always: str) -> list[object]:
+    """All of them in the soak; `make test` takes the most dangerous one."""
+    return [point if point == always else pytest.param(point, marks=pytest.mark.soak) for point in points]
 
 
 def _there_and_back(migration: Migration) -> None:
@@ -39,7 +39,7 @@ def _there_and_back(migration: Migration) -> None:
     migration.judge()
 
 
-@pytest.mark.parametrize("point", _cells(BEFORE_OPEN))
+@pytest.mark.parametrize("point", _cells(BEFORE_OPEN, "cutover.fenced"))
 def test_a_switch_killed_before_the_open_is_taken_back(migration: Migration, point: str) -> None:
     migration.follow()
     migration.killed_at(point, "cutover")
@@ -49,7 +49,7 @@ def test_a_switch_killed_before_the_open_is_taken_back(migration: Migration, poi
     _there_and_back(migration)
 
 
-@pytest.mark.parametrize("point", _cells(BEFORE_OPEN))
+@pytest.mark.parametrize("point", _cells(BEFORE_OPEN, "cutover.mid_open"))
 def test_a_switch_stopped_past_its_lease_opens_nothing_when_it_wakes(migration: Migration, point: str) -> None:
     migration.follow()
     stopped = migration.stopped_at(point, "cutover")
@@ -73,7 +73,7 @@ def test_a_switch_killed_after_the_open_stands(migration: Migration) -> None:
     _there_and_back(migration)
 
 
-@pytest.mark.parametrize("point", _cells(RETURN))
+@pytest.mark.parametrize("point", _cells(RETURN, "rollback.closed"))
 def test_a_rollback_killed_is_finished_by_the_steward(migration: Migration, point: str) -> None:
     migration.follow()
     migration.cutover()
@@ -88,7 +88,7 @@ def test_a_rollback_killed_is_finished_by_the_steward(migration: Migration, poin
     _there_and_back(migration)
 
 
-@pytest.mark.parametrize("point", _cells(RETURN))
+@pytest.mark.parametrize("point", _cells(RETURN, "rollback.returned"))
 def test_a_rollback_stopped_past_its_lease_does_no_harm_when_it_wakes(migration: Migration, point: str) -> None:
     migration.follow()
     migration.cutover()
