@@ -71,6 +71,8 @@ def guard(plan: TablePlan, *, sink_role: str) -> list[str]:
         f"EXECUTE FUNCTION tailrace.guard({argument})",
         f"CREATE TRIGGER tailrace_guard_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT "
         f"EXECUTE FUNCTION tailrace.guard({argument})",
+        # A session in replica role is a writer too (test_nobody_writes_to_a_target_that_is_not_open).
+        f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER tailrace_guard, ENABLE ALWAYS TRIGGER tailrace_guard_truncate",
     ]
 
 

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,41 @@ def test_what_asks_a_fenced_source_for_rows_is_refused(rig: Rig) -> None:
         metas.refuse_fenced(app, "reset")
     rig.rollback().run(reason="test")
     metas.refuse_fenced(app, "reset")
+
+
+@pytest.mark.parametrize("kind", ["owner of the tables", "replica role", "copy", "merge", "truncate", "prepared"])
+def test_nobody_writes_to_a_target_that_is_not_open(rig: Rig, kind: str) -> None:
+    """Roles and ways that pass ordinary triggers: the guard fires ALWAYS, for everybody but Tailrace's own role."""
+    app = application(rig)
+    rig.target.run("GRANT ALL ON SCHEMA cases TO application")
+    wanted = "has not switched"
+    match kind:
+        case "owner of the tables":
+            rig.target.run("DROP ROLE IF EXISTS guarded_owner")
+            rig.target.run("CREATE ROLE guarded_owner SUPERUSER LOGIN PASSWORD 'app'")
+            owner = Postgres(f"postgresql://guarded_owner:app@{rig.url.split('@')[1]}", application_name="owner")
+            rig.opened.append(owner)
+            attempt = partial(owner.run, "INSERT INTO cases.t VALUES (170, 'x', NULL)")
+        case "replica role":
+            rig.target.run("GRANT SET ON PARAMETER session_replication_role TO application")
+            app.run("SET session_replication_role = replica")
+            attempt = partial(app.run, "DELETE FROM cases.t")
+        case "copy":
+            attempt = partial(
+                app.copy_in, "COPY cases.t FROM STDIN (FORMAT BINARY)", ["int8", "text", "text"], [(171, "x", None)]
+            )
+        case "merge":
+            attempt = partial(
+                app.run, "INSERT INTO cases.t VALUES (1, 'x', NULL) ON CONFLICT (id) DO UPDATE SET v = 'y'"
+            )
+        case "truncate":
+            attempt = partial(app.run, "TRUNCATE cases.t")
+        case _:
+            rig.switch().run(rig.row.read())
+            for _ in range(7):
+                app.run("UPDATE cases.t SET v = %s WHERE id = %s", ("prepared", 1))
+            rig.rollback().run(reason="test")
+            attempt = partial(app.run, "UPDATE cases.t SET v = %s WHERE id = %s", ("late", 1))
+    with pytest.raises(Failed, match=wanted):
+        attempt()
+    assert 2 == rig.target.rows("SELECT count(*) FROM cases.t")[0][0]
