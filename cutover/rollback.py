@@ -24,6 +24,8 @@ from schemas.authority import Authority, Migration
 from schemas.errors import Code, Refusal, Transient
 from schemas.ports import Clock
 
+PATIENCE = 3
+"""Writers in flight may finish so often; what they hold then is taken from them: not acknowledged, so nothing is lost."""
 Look = Callable[[], Mapping[str, Reached | None]]
 Told = Callable[[Authority, int], None]
 
@@ -154,14 +156,18 @@ class Rollback:
 
     def _close(self, before: Migration, reason: str) -> Migration:
         deadline_s = self._clock.monotonic_s() + self._settings.close_budget_s
+        failed = 0
         while True:
             try:
                 self._guard.close(before, verb="rollback", lease_s=self._settings.lease_s, detail={"reason": reason})
                 break
-            except Transient:
+            except Transient as error:
                 # A writer on the target holds its table for longer than the lock time-out.
                 if self._clock.monotonic_s() >= deadline_s:
                     raise
+                failed += 1
+                if failed >= PATIENCE and error.code is Code.TARGET_BUSY:
+                    self._guard.end_blockers(self._say)
                 self._clock.sleep(0.02)
         reach("rollback.closed")
         closed = self._row.read()

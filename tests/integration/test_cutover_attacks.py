@@ -239,3 +239,33 @@ def test_nobody_writes_to_a_target_that_is_not_open(rig: Rig, kind: str) -> None
     with pytest.raises(Failed, match=wanted):
         attempt()
     assert 2 == rig.target.rows("SELECT count(*) FROM cases.t")[0][0]
+
+
+def test_writers_in_another_order_do_not_starve_the_return(rig: Rig) -> None:
+    """Each transaction writes `cases` and then `auth`, the return locked `auth` first: they waited for each other until the
+    lock time-out, and again at every attempt, for as long as there were writers."""
+    rig.switch().run(rig.row.read())
+    stop = threading.Event()
+    apps = [application(rig) for _ in range(3)]
+
+    def work(number: int, app: Postgres) -> None:
+        for serial in range(10_000):
+            with contextlib.suppress(TailraceError), app.transaction():
+                app.run(f"INSERT INTO cases.t VALUES ({number * 10_000 + serial}, 'w', NULL)")
+                time.sleep(0.1)
+                app.run(f"INSERT INTO auth.t VALUES ({number * 10_000 + serial}, 'w', NULL)")
+            if stop.is_set():
+                return
+
+    threads = [threading.Thread(target=work, args=(number, app)) for number, app in enumerate(apps, 1)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    try:
+        rig.rollback().run(reason="test")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert rig.target_rows("cases") == rig.source_rows("cases")
+    assert 2 < len(rig.source_rows("auth")) == len(rig.source_rows("cases"))
