@@ -69,6 +69,8 @@ class Piece:
     value: Value = None
     stable: bool = False
     aggregate: bool = False
+    bare: frozenset[str] = frozenset()
+    """The columns in it that stand outside every aggregate, as they are written there."""
     clock: str = ""
     """It is the time of the statement, in this form (schemas/clock.py)."""
     caveats: frozenset[str] = frozenset()
@@ -80,7 +82,8 @@ def of_column(column: Column, plan: ColumnPlan, *, prefix: str = "") -> Piece:
     if kind is None:
         kind = Kind.MOMENT if plan.pg_type in ("date", "timestamp", "timestamptz") else Kind.MIXED
     # A column without a type has an affinity too, but one that converts nothing.
-    return Piece(prefix + quote(plan.target), kind, plan.affinity, column.collation.upper(), column=plan)
+    name = prefix + quote(plan.target)
+    return Piece(name, kind, plan.affinity, column.collation.upper(), column=plan, bare=frozenset({name}))
 
 
 def of_value(value: Value) -> Piece:
@@ -119,6 +122,7 @@ def combined(sql: str, kind: Kind, *parts: Piece, caveats: frozenset[str] = froz
         kind,
         stable=any(part.stable for part in parts),
         aggregate=any(part.aggregate for part in parts),
+        bare=frozenset().union(*(part.bare for part in parts)),
         caveats=caveats.union(*(part.caveats for part in parts)),
     )
 

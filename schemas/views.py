@@ -7,6 +7,7 @@ Trap: SQLite lets a GROUP BY leave columns out, and picks some row; PostgreSQL r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -69,6 +70,7 @@ class _View:
         self._parts: list[_Part] = []
         self._walk = Translation(self._resolve, strings_in_double_quotes(sql), aggregates=True)
         self._merged: set[str] = set()
+        self._ordered: list[Piece] = []
         self.caveats: set[str] = set()
 
     def select(self, node: Node, names: list[str]) -> str:
@@ -81,6 +83,9 @@ class _View:
         for piece in [*groups, *([one for one, _ in output] if distinct else [])]:
             if (piece.collation not in ("", "BINARY") and piece.kind is Kind.TEXT) or piece.kind is Kind.MIXED:
                 raise Untranslatable("DISTINCT or GROUP BY of values that SQLite compares in another way")
+        twice = Counter(name for _, name in output).most_common(1)
+        if twice and twice[0][1] > 1:
+            raise Untranslatable(f"two of its columns are called {twice[0][0]!r}")
         parts = [f"SELECT {distinct}{', '.join(f'{one.sql} AS {quote(name)}' for one, name in output)}{source}"]
         if node.get("where_clause"):
             parts.append(f"WHERE {truth(self._piece(node['where_clause']))}")
@@ -88,13 +93,30 @@ class _View:
             if any(one.literal for one in groups):
                 raise Untranslatable("GROUP BY of a number")
             parts.append(f"GROUP BY {', '.join(one.sql for one in groups)}")
+        shown = [one for one, _ in output]
         if node.get("having"):
-            parts.append(f"HAVING {truth(self._piece(node['having']))}")
+            shown.append(self._piece(node["having"]))
+            parts.append(f"HAVING {truth(shown[-1])}")
         if node.get("orderby"):
             parts.append(f"ORDER BY {', '.join(self._order(one, output) for one in children(node, 'orderby'))}")
+        if groups or any(one.aggregate for one in shown):
+            self._refuse_bare([*shown, *self._ordered], groups)
         if node.get("limit_clause"):
             parts.append(_limit(node["limit_clause"]))
         return " ".join(parts)
+
+    def _refuse_bare(self, shown: list[Piece], groups: list[Piece]) -> None:
+        """SQLite takes a column that is not grouped by from any row of the group; PostgreSQL only where the key decides."""
+        whole = {one.sql for one in groups}
+        decided = set(whole)
+        for part in self._parts:
+            prefix = f"{quote(part.alias)}."
+            if {prefix + quote(name) for name in part.plan.target_key} <= whole:
+                decided |= {prefix + quote(column.target) for column in part.plan.columns}
+        for piece in shown:
+            if piece.sql not in whole and not piece.bare <= decided:
+                column = min(piece.bare - decided)
+                raise Untranslatable(f"{column} is neither grouped by nor in an aggregate: SQLite takes any row's")
 
     def _from(self, node: Node) -> str:
         match node["type"]:
@@ -183,6 +205,7 @@ class _View:
         if expression["type"] == "Literal":
             raise Untranslatable("ORDER BY of a number")
         piece = piece or self._piece(expression)
+        self._ordered.append(piece)
         if piece.kind is Kind.MIXED:
             raise Untranslatable("ORDER BY of a column that holds several classes")
         sql = piece.sql

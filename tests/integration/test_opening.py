@@ -116,7 +116,13 @@ DDL = (
     "ON c.parent = p.id WHERE p.active = 1 GROUP BY p.id, p.name ORDER BY who DESC",
     "CREATE VIEW plain AS SELECT * FROM child WHERE word LIKE 'a%' LIMIT 5",
     "CREATE VIEW strange AS SELECT julianday(made) AS day FROM parent",
-    "CREATE VIEW refused AS SELECT name, max(score) AS best FROM parent GROUP BY active",
+    "CREATE VIEW refused AS SELECT DISTINCT name FROM parent ORDER BY score",
+    "CREATE VIEW bare AS SELECT name, max(score) AS best FROM parent GROUP BY active",
+    "CREATE VIEW held AS SELECT active FROM parent GROUP BY active HAVING score > 1",
+    "CREATE VIEW twice AS SELECT p.id, c.id FROM parent p JOIN child c ON c.parent = p.id",
+    "CREATE VIEW by_key AS SELECT p.id, p.name, count(c.id) + p.score AS n FROM parent p JOIN child c ON c.parent = p.id "
+    "GROUP BY p.id ORDER BY p.made",
+    "CREATE VIEW by_term AS SELECT upper(name) AS up, count(*) AS n FROM parent GROUP BY upper(name) ORDER BY up",
     "INSERT INTO parent(id, name) VALUES (1, 'ann'), (2, 'bob')",
     "INSERT INTO child(id, parent, n, word) VALUES (1, 1, 5, 'abc'), (2, 9, 7, 'Abd'), (3, 1, NULL, NULL)",
     "PRAGMA ignore_check_constraints = 1",
@@ -129,7 +135,9 @@ DDL = (
 def opened(one: Small) -> dict[str, str]:
     found = tables(one)
     views, failed = wanted_views(introspect(one.app), found, "all", schema="s")
-    assert {"strange"} == set(failed)
+    assert {"strange", "bare", "held", "twice"} == set(failed)
+    assert "two of its columns are called 'id'" == failed["twice"]
+    assert "neither grouped by" in failed["bare"]
     steps = at_switch(found, views)
     for step in [*steps, *after_switch(found)]:
         for statement in step.statements:
