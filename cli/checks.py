@@ -48,7 +48,7 @@ def source_checks(config: Config, *, deep: bool = False) -> list[CheckResult]:
 
 def _named_tables(config: Config) -> list[CheckResult]:
     return [
-        CheckResult(name, "refused" if name.startswith("include") else "warning", "no source has such a table", hint)
+        CheckResult(name, "refused" if name.startswith("include") else "warning", "no source has it", hint)
         for name, hint in unknown_tables(config).items()
     ]
 

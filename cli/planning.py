@@ -109,7 +109,7 @@ def _refuse_unknown_columns(policies: Policies, source: str, database: Database)
 
 
 def unknown_tables(config: Config) -> dict[str, str]:
-    """Names in include_tables and exclude_tables that no source has -> what was meant. Such a setting does nothing, and
+    """Names in include_tables, exclude_tables and views that no source has -> what was meant. Such a setting does nothing, and
     its author thinks it does: an included table would stay behind, an excluded one would be copied."""
     known: set[str] = set()
     for source in config.source_databases:
@@ -121,8 +121,9 @@ def unknown_tables(config: Config) -> dict[str, str]:
         finally:
             db.close()
     found = {}
-    for setting, names in (("include_tables", config.include_tables), ("exclude_tables", config.exclude_tables)):
-        for name in names:
+    views = [] if isinstance(config.views, str) else config.views
+    for setting in ("include_tables", "exclude_tables", "views"):
+        for name in views if setting == "views" else getattr(config, setting):
             if name not in known:
                 # A name in other letters is the nearest of all, and names are compared as they are written.
                 alike = [one for one in known if fold(one) == fold(name)]
@@ -133,7 +134,7 @@ def unknown_tables(config: Config) -> dict[str, str]:
 
 def _refuse_unknown_tables(config: Config) -> None:
     for name, hint in unknown_tables(config).items():
-        raise ConfigError(Code.CONFIG_INVALID, f"{name}: no source has such a table", hint=hint)
+        raise ConfigError(Code.CONFIG_INVALID, f"{name}: no source has it", hint=hint)
 
 
 def _sizes(db: Sqlite, database: Database) -> dict[str, int] | None:
