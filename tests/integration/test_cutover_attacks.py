@@ -155,7 +155,7 @@ def test_what_an_abandoned_transaction_was_counted_as_is_flushed(rig: Rig) -> No
     def send(messages: object) -> object:
         now = Postgres(rig.url, application_name="look")
         if any("watermark" in one.topic for one in messages):  # type: ignore[attr-defined]
-            at = rig.sides["cases"].back_capture._source._lsn
+            at = tail._half._source._lsn  # type: ignore[attr-defined]
             flushed.append(now.rows("SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn", (at,))[0][0])
         now.close()
         return sent(messages)  # type: ignore[arg-type]
