@@ -25,7 +25,7 @@ from tests.fix_pipeline import Pipeline
 WRITERS = (1, 2, 3)
 PROBER = 9
 LEASE_S = 3.0
-APPLICATION = """DO $$ BEGIN CREATE ROLE application LOGIN PASSWORD 'application';
+APPLICATION = """DO $$ BEGIN CREATE ROLE application LOGIN PASSWORD 'app';
     EXCEPTION WHEN duplicate_object OR unique_violation THEN END $$"""
 
 
@@ -80,7 +80,7 @@ class Migration(Pipeline):
                 admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA {name} TO application")
 
     def application_url(self) -> str:
-        return "postgresql://application:application@" + self.url.split("@")[1]
+        return "postgresql://application:app@" + self.url.split("@")[1]
 
     def begin_writing(self) -> None:
         module = [sys.executable, "-m", "tests.faults.cutover_writer"]
