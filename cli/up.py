@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from adapters.bookkeeping import bring_up_to_date
 from adapters.sqlite import SqliteDatabase
 from capture.install import install
 from cli.checks import run_checks
+from cli.content import report_lines, verify_source
 from cli.look import Looker
 from cli.options import as_json, config_of, emit
 from cli.render import lag_line, status_panel
@@ -36,6 +38,7 @@ from ops.telemetry import NewErrors, Telemetry
 from schemas.errors import Code, Failed, Refusal
 from schemas.introspect import introspect
 from schemas.model import KeyKind
+from verify.report import Report
 
 INSTALL_S = 30.0
 LOOK_S = 0.25
@@ -46,6 +49,7 @@ UNCHANGED_S = 30.0
 
 @click.command("up")
 @click.option("--until", type=click.Choice(["caught-up"]), default=None, help="Exit 0 once everything is settled.")
+@click.option("--verify", is_flag=True, help="With --until: compare every row before the end; exit 4 at a difference.")
 @click.option("--embedded", is_flag=True, help="Use a throw-away PostgreSQL in the run folder (trials only).")
 @click.option("--no-backup", is_flag=True, help="Skip the backup of the sources; recorded in the log.")
 @click.option("--keep-journal-mode", is_flag=True, help="Do not switch the sources to WAL.")
@@ -57,6 +61,7 @@ UNCHANGED_S = 30.0
 def up_command(
     ctx: click.Context,
     until: str | None,
+    verify: bool,
     embedded: bool,
     no_backup: bool,
     keep_journal_mode: bool,
@@ -70,6 +75,8 @@ def up_command(
     With --json the status at the end is the one thing on stdout; everything said on the way goes to stderr.
     """
     config = config_of(ctx)
+    if verify and until is None:
+        raise Refusal(Code.USAGE, "--verify compares at the end of --until", hint="add --until caught-up")
     events = telemetry(config, "up", terminal=False)
     lock = up_lock(config)
     if embedded or not dry_run:
@@ -91,9 +98,18 @@ def up_command(
         for name in config.source_databases:
             click.echo(_install(config, name, wal=not keep_journal_mode), err=json_output)
         console = Console(stderr=json_output)
-        document = _supervise(ctx.obj, config, events, console, until=until, plain=plain, timeout_s=timeout_s)
+        reports: list[Report] = []
+        at_end = (lambda: reports.extend(_verify(config))) if verify else None
+        document = _supervise(
+            ctx.obj, config, events, console, until=until, at_end=at_end, plain=plain, timeout_s=timeout_s
+        )
         lines = [lag_line(name, one) for name, one in document["sources"].items()]
+        if verify:
+            document["verified"] = {report.source: report.as_json() for report in reports}
+            lines += [line for report in reports for line in report_lines(report)]
         emit(document, lines, json_output=json_output)
+        if not all(report.clean for report in reports):
+            ctx.exit(4)
     finally:
         if server is not None:
             server.stop()
@@ -123,6 +139,11 @@ def _refuse_bad(config: Config) -> None:
         raise Refusal(
             Code.CHECK_REFUSED, f"{refused[0].name}: {refused[0].text}", hint=refused[0].hint or "tailrace check"
         )
+
+
+def _verify(config: Config) -> list[Report]:
+    """Needs the daemons: a row that is changing is compared again once the change was applied."""
+    return [verify_source(config, name) for name in config.source_databases]
 
 
 def _say_plan(config: Config, *, backup: bool, json_output: bool) -> None:
@@ -212,10 +233,11 @@ def _supervise(
     console: Console,
     *,
     until: str | None,
+    at_end: Callable[[], None] | None,
     plain: bool,
     timeout_s: float | None,
 ) -> dict[str, Any]:
-    """Until told to stop, or until everything is settled; returns the last look."""
+    """Until told to stop, or until everything is settled and `at_end` was called; returns the last look."""
     supervisor = Supervisor(_children(config_path))
     looker = Looker(config, list(config.source_databases))
     stopping: list[int] = []
@@ -249,6 +271,8 @@ def _supervise(
                 )
             # What an earlier run left on the target proves nothing of this one: its sink must have applied something.
             if until == "caught-up" and settled(document, before) and _since(document, time.monotonic() - started):
+                if at_end is not None:
+                    at_end()
                 break
             if timeout_s is not None and time.monotonic() - started > timeout_s:
                 raise Failed(Code.LAG_UNKNOWN, f"not caught up after {timeout_s:g} s", hint="tailrace status")

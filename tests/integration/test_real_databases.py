@@ -62,8 +62,9 @@ def _moved(tmp_path: Path, original: Path, url: str, statements: list[str]) -> s
     made = _tailrace(tmp_path, url, "init", "source.db", "--target", "${TARGET}")
     assert 0 == made.returncode, made.stderr
     with _writer(path, statements) as done:
-        up = _tailrace(tmp_path, url, "up", "--until", "caught-up", "--timeout", "100")
+        up = _tailrace(tmp_path, url, "up", "--until", "caught-up", "--verify", "--timeout", "100")
         assert 0 == up.returncode, up.stderr + up.stdout
+        assert up.stdout.rstrip().endswith("rows compared: equal")
         assert 0 < done[0]
     again = _tailrace(tmp_path, url, "up", "--until", "caught-up", "--timeout", "100", "--no-backup")
     assert 0 == again.returncode, again.stderr
