@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 
 from capture.outlet import Outlet
 from capture.position import known_of, refuse_lost_stream
-from capture.postgres_source import LoggedKey, PostgresSource, PostgresView, Read
+from capture.postgres_source import LoggedKey, PostgresSource, PostgresView, Read, read_as
 from capture.publish import Publisher
 from ops.points import reach
 from schemas.avro import frame
@@ -156,7 +156,7 @@ class PostgresTail:
             last=known.last,
         )
         self._source.use(plans)
-        self._codecs = {plan.table: RowCodec(plan) for plan in plans}
+        self._codecs = {plan.table: RowCodec(read_as(plan)) for plan in plans}
         last = known.last
         further = last is not None and last.token and last.seq >= start.position.seq
         self._position = Position(last.seq, last.token) if last is not None and further else start.position

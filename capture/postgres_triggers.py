@@ -139,6 +139,15 @@ def rows_sql(plan: TablePlan) -> str:
     ).replace("CHUNK", "%s", 1)
 
 
+def keys_sql(plan: TablePlan) -> str:
+    """Keys (one array parameter of jsonb texts) -> typed key columns, in their order."""
+    key = [plan.columns[at] for at in plan.key_indexes]
+    values = ", ".join(key_value(column, f"(e.key::jsonb -> {at})") for at, column in enumerate(key))
+    return beside_parameters(
+        f"SELECT {values} FROM unnest(CHUNK::text[]) WITH ORDINALITY AS e(key, at) ORDER BY at"
+    ).replace("CHUNK", "%s", 1)
+
+
 def entries_sql() -> str:
     """Entries that the snapshot of this transaction sees and the last one did not, in the order of their ids.
 

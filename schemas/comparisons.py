@@ -119,7 +119,7 @@ def _special(left: Piece, operator: str, right: Piece, collation: str) -> tuple[
             if not other.literal and (other.column is None or other.column.codec != plan.codec):
                 return None
             # Fractions that are left out when zero: before the Z of the zone they sort otherwise than the text.
-            if operator not in _EQUALITY and plan.codec.startswith("timestamp:") and plan.codec[11:12] == "u":
+            if operator not in _EQUALITY and plan.codec.startswith("timestamp:") and plan.codec[11:12] in "unx":
                 return None
             if other.literal and (not isinstance(other.value, str) or not fits(codec(plan.codec), other.value)):
                 return None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from schemas.codecs_dates import form_of, python_form
+from schemas.codecs_dates import form_of, loosened, python_form
 from schemas.model import ROWID_COLUMN, Column, KeyKind, Table
 from schemas.names import quote
 from schemas.ports import Sqlite
@@ -238,8 +238,10 @@ def _form(db: Sqlite, table: Table, column: Column, texts: int, asked: str) -> s
 
 def _candidates(form: str) -> tuple[str, ...]:
     """Six digits throughout and never zero: `T` is how Python writes it, which leaves zeros out one day."""
-    if not form.startswith("timestamp:") or form[11] not in "06":
+    if not form.startswith("timestamp:"):
         return (form,)
+    if form[11] not in "06":
+        return (form, loosened(form))
     loose = python_form(form)
     return (loose, form) if form[10:12] == "T6" else (form, loose)
 
@@ -263,9 +265,12 @@ def _matches(form: str, c: str) -> str:
         "3": [f"{seconds}.{'[0-9]' * 3}"],
         "6": [f"{seconds}.{'[0-9]' * 6}"],
         "u": [seconds, f"{seconds}.{'[0-9]' * 6}"],
+        "x": [f"{seconds}.{'[0-9]' * 3}", f"{seconds}.{'[0-9]' * 6}"],
+        "n": [minutes, seconds, f"{seconds}.{'[0-9]' * 6}"],
     }[precision]
     shape = " OR ".join(f"{c} GLOB '{glob}{zone}'" for glob in globs)
-    zero = f" AND {c} NOT GLOB '*.000000{zone}'" if precision == "u" else ""
+    left_out = {"u": [".000000"], "x": [".[0-9][0-9][0-9]000"], "n": [".000000", ":[0-9][0-9]:00"]}
+    zero = "".join(f" AND {c} NOT GLOB '*{one}{zone}'" for one in left_out.get(precision, ()))
     return f"({shape}){zero} AND {exists}"
 
 

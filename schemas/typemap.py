@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from schemas.codecs import BLOB, BOOLEAN, DOUBLE, LONG, PLAIN, TEXT, TEXT_BYTES, Codec, fits
-from schemas.codecs_dates import DATE, python_form, timestamp
+from schemas.codecs_dates import DATE, loosened, timestamp
 from schemas.codecs_json import JSON, JSONB
 from schemas.codecs_numbers import AFFINITY_TEXT, LOOSE_TEXT, NUMERIC
 from schemas.model import Affinity, Column, Value
@@ -176,7 +176,7 @@ def wider(name: str, affinity: Affinity | None) -> list[str]:
         return [name, TEXT_BYTES.name, *mixed, JSONB.name]
     if name in (DATE.name, JSON.name) or name.startswith("timestamp:"):
         # Whole seconds are a case of the form that leaves zeros out; 6 digits are not: they may be '.000000'.
-        loose = [python_form(name)] if name.startswith("timestamp:") and name[11] == "0" else []
+        loose = [loosened(name)] if loosened(name) != name else []
         return [name, *loose, *wider(TEXT.name, affinity)]
     return [name, JSONB.name] if name != JSONB.name else [name]
 

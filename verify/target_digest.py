@@ -95,19 +95,28 @@ def _day(c: str) -> str:
 
 
 def _moment(form: str, c: str) -> str:
-    """`form`: separator, digits of a second, zone. What the form leaves out must not be there."""
-    separator, digits, zone = form[0].replace("_", " "), form[1], form[2:]
+    """`form`: separator, digits of a second, zone. What the form leaves out is written where it is there: the source then
+    holds it, too (what was written after a switch came back so), or is another one."""
+    separator, digits, zone = form[0].replace("_", " "), _WHOLE.get(form[1], form[1]), form[2:]
     at = f"({c} AT TIME ZONE 'UTC')" if zone else c
     text = f"{_day(at)} || '{separator}' || to_char({at}, 'HH24:MI')"
-    if digits != "m":
-        text += f" || to_char({at}, ':SS')"
-    if digits in "36":
-        text += f" || to_char({at}, '.{'MS' if digits == '3' else 'US'}')"
-    if digits == "u":
-        text += f" || CASE WHEN date_trunc('second', {at}) = {at} THEN '' ELSE to_char({at}, '.US') END"
-    unit = {"m": "minute", "0": "second", "3": "milliseconds"}.get(digits, "microseconds")
-    whole = f"date_trunc('{unit}', {at}) = {at} AND {at} >= TIMESTAMP '0001-01-01'"
+    second = f"to_char({at}, ':SS')"
+    text += f" || {_unless('minute', at, second)}" if digits == "n" else f" || {second}"
+    if digits == "6":
+        text += f" || to_char({at}, '.US')"
+    if digits == "x":
+        text += f" || to_char({at}, '.MS') || " + _unless("milliseconds", at, f"right(to_char({at}, 'US'), 3)")
+    if digits in "un":
+        text += f" || {_unless('second', at, f'''to_char({at}, '.US')''')}"
+    whole = f"date_trunc('microseconds', {at}) = {at} AND {at} >= TIMESTAMP '0001-01-01'"
     return f"CASE WHEN {whole} THEN {_text(f'({text} || {_literal(zone)})')} END"
+
+
+_WHOLE = {"m": "n", "0": "u", "3": "x"}
+
+
+def _unless(unit: str, at: str, text: str) -> str:
+    return f"CASE WHEN date_trunc('{unit}', {at}) = {at} THEN '' ELSE {text} END"
 
 
 def _json(c: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
 from schemas.avro import plan_of, value_schema
 from schemas.codecs import fits
+from schemas.codecs_dates import loosened
 from schemas.codecs_numbers import restore
 from schemas.errors import Misfit
 from schemas.introspect import introspect
@@ -23,7 +25,7 @@ from schemas.model import Affinity, BadText, Row, Value
 from schemas.plan import TablePlan, build_table_plan
 from schemas.profile import profile_table
 from schemas.rows import RowCodec
-from schemas.typemap import codec, join, wider
+from schemas.typemap import codec, join, widen, wider
 
 DECLARED = (
     *("INTEGER", "BIGINT", "BOOLEAN", "REAL", "DOUBLE", "DECIMAL(10,2)", "NUMERIC", "STRING", "UUID", "JSON", "DATE"),
@@ -32,6 +34,7 @@ DECLARED = (
 NAMES = (
     *("boolean", "long", "double", "text", "blob", "text-bytes", "numeric", "date", "json", "jsonb"),
     *("timestamp:_0", "timestamp:_6", "timestamp:_u", "timestamp:T0Z", "timestamp:TuZ", "timestamp:T3+00:00"),
+    *("timestamp:_m", "timestamp:Tn", "timestamp:_x", "timestamp:TxZ"),
     *("affinity-text:INTEGER", "affinity-text:NUMERIC", "affinity-text:REAL"),
 )
 
@@ -124,6 +127,37 @@ def test_every_stored_value_comes_back_out_of_avro(source: SqliteDatabase, decla
     assert exact(rows) == exact(reader.decode_rows(payloads))
     # The way of the copy and the way of the stream give PostgreSQL the same parameters.
     assert repr(reader.rows_to_pg(rows)) == repr(reader.payloads_to_pg(payloads))
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    name=st.sampled_from(
+        [f"timestamp:{sep}{digits}{zone}" for sep in "_T" for digits in "m036u" for zone in ("", "Z")]
+    ),
+    moment=st.datetimes(),
+    cut=st.sampled_from((1, 1000, 10**6, 60 * 10**6)),
+)
+def test_any_moment_that_postgresql_holds_comes_back(name: str, moment: datetime, cut: int) -> None:
+    """now() has microseconds whatever form the application's texts had: those of its form keep it, the others are whole,
+    and the column that takes both is never another type than a timestamp."""
+    moment -= timedelta(microseconds=(moment.second * 10**6 + moment.microsecond) % cut)
+    if name[12:]:
+        moment = moment.replace(tzinfo=UTC)
+    strict, loose = codec(name), codec(loosened(name))
+    assert strict.from_pg is not None
+    assert loose.from_pg is not None
+    assert loose.to_pg is not None
+    text = loose.from_pg(moment)
+    assert moment == loose.to_pg(text)
+    assert fits(loose, text)
+    if (
+        name[11] not in "6u"
+        and fits(strict, strict.from_pg(moment))
+        and moment == datetime.fromisoformat(strict.from_pg(moment))
+    ):
+        assert strict.from_pg(moment) == text
+    assert loosened(name) == widen(name, [text], Affinity.NUMERIC) or fits(strict, text)
+    assert strict.pg_type == loose.pg_type
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

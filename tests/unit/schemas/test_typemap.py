@@ -99,6 +99,8 @@ def test_storage_types_keep_text_as_text_and_bits_as_bigint() -> None:
         ("date", ["2024-02-29 12:00:00"], Affinity.NUMERIC, "text"),
         ("date", [20240229], Affinity.NUMERIC, "affinity-text:NUMERIC"),
         ("timestamp:_0", ["2024-02-29 12:00:00.000001"], Affinity.TEXT, "timestamp:_u"),
+        ("timestamp:_3", ["2024-02-29 12:00:00.000001"], Affinity.TEXT, "timestamp:_x"),
+        ("timestamp:_m", ["2024-02-29 12:00:01"], Affinity.TEXT, "timestamp:_n"),
         ("timestamp:_6", ["2024-02-29 12:00:00"], Affinity.TEXT, "text"),
         ("json", ["no json"], Affinity.NUMERIC, "text"),
         ("text", ["a\x00"], Affinity.TEXT, "text-bytes"),
