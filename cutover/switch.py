@@ -6,7 +6,8 @@ The order is the argument (protocol section 8):
 3. drain to the cutoff: the target holds everything that was ever acknowledged.
 4. verify what changed since the last clean verification; sequences; what else must stand before the first write.
 5. the fences are looked at once more: DDL passes triggers, and a schema that moved is not the one that was drained.
-6. open: (to_target, n + 1) -> (target, n + 2), guards and log triggers and the reverse start in one transaction.
+6. open: (to_target, n + 1) -> (target, n + 2), guards and log triggers and the reverse start in one transaction, whose last
+   act is to look at the fences again: it may have waited for locks for seconds (test_ddl_on_a_source_before_the_open).
 Before 6 commits nobody can write anywhere; after it only the target can be written, and the way back begins exactly there.
 A failure before 6: first the row goes back to the source, then the fences are lifted with the newer token: the other way
 round a slow open of this attempt would find its row unchanged and open a target beside a writable source.
@@ -160,7 +161,7 @@ class Switch:
         started_s = self._clock.monotonic_s()
         self._fence.hold(fences)
         reach("cutover.before_open")
-        opened = self._opened(token, {"cutoff": cutoff})
+        opened = self._opened(token, fences, {"cutoff": cutoff})
         reach("cutover.after_open")
         self._told(Authority.TARGET, opened)
         now_s = self._clock.monotonic_s()
@@ -168,11 +169,17 @@ class Switch:
         self._say("cutover.opened", f"writes belong to the target with token {opened}")
         return Outcome(opened, now_s - begun_s, cutoff, self._parts)
 
-    def _opened(self, token: int, detail: Mapping[str, Any]) -> int:
+    def _opened(self, token: int, fences: Mapping[str, Fence], detail: Mapping[str, Any]) -> int:
         deadline_s = self._clock.monotonic_s() + self._settings.open_budget_s
         while True:
             try:
-                return self._guard.open(self._mine(token), verb="open", detail=detail, window=self._settings.window)
+                return self._guard.open(
+                    self._mine(token),
+                    verb="open",
+                    detail=detail,
+                    window=self._settings.window,
+                    hold=lambda: self._fence.hold(fences),
+                )
             except Unknown:
                 # Done or not done: only the row can say, and a commit that is under way holds it until it is decided.
                 self._maybe_open = True

@@ -66,9 +66,11 @@ class TargetGuard:
         detail: Mapping[str, Any],
         window: str,
         lock_timeout_ms: int = LOCK_TIMEOUT_MS,
+        hold: Callable[[], None] = lambda: None,
     ) -> int:
         """TO_TARGET -> TARGET: guards rest, log triggers fire, and the reverse start is this statement's own snapshot.
-        Returns the new token. Raises Superseded, Transient(TARGET_BUSY)."""
+        Returns the new token. Raises Superseded, Transient(TARGET_BUSY). `hold`: looks at the fences, when nothing is left to
+        wait for but the commit; raises what keeps the target closed."""
         also = {
             "reverse_start": "txid_current_snapshot()::text",
             "reverse_label": "(SELECT txid_snapshot_xmax(s) - (SELECT count(*) FROM txid_snapshot_xip(s)) "
@@ -92,6 +94,7 @@ class TargetGuard:
             reach("cutover.mid_open")
             if failed:
                 self._row.note(token, Authority.TARGET, Authority.TARGET, verb="objects", detail=failed)
+            hold()
         return token
 
     def _refuse_late(self) -> None:

@@ -1,4 +1,5 @@
-"""Schema changes on the target inside the window: carried no further, said, and no rollback that would lose them."""
+"""Schema changes on the target inside the window: carried no further, said, and no rollback that would lose them; and on a
+source while it is fenced."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import pytest
 
 from cutover import target_guard
 from schemas.authority import Authority
-from schemas.errors import Code, Refusal
+from schemas.errors import Code, Failed, Refusal
 from tests.cutover_rig import TABLE, Rig
 
 DDL = {
@@ -108,3 +109,39 @@ def test_what_is_no_change_of_a_shape_is_none(rig: Rig) -> None:
     rig.settle_back()
     rig.rollback().run(reason="test")
     assert rig.target_rows("auth") == rig.source_rows("auth")
+
+
+@pytest.fixture
+def fenced(tmp_path: Path, database_url: str) -> Iterator[Rig]:
+    """Ready for a switch."""
+    made = Rig(tmp_path, database_url)
+    for side in made.sides.values():
+        side.app.run("INSERT INTO t VALUES (1, 'one', 'a'), (2, 'two', 'b')")
+    made.settle()
+    made.install_back()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("change", ["ALTER TABLE t RENAME TO t_old", "CREATE TABLE fresh(id INTEGER PRIMARY KEY)"])
+@pytest.mark.parametrize("point", ["cutover.draining", "cutover.drained", "cutover.before_open", "cutover.mid_open"])
+def test_ddl_on_a_source_before_the_open(fenced: Rig, monkeypatch: pytest.MonkeyPatch, point: str, change: str) -> None:
+    """DDL passes the triggers of a fence, and nothing is fenced in what it makes: the switch is taken back, at whatever
+    moment it comes, and what was written into the new table is a write on the side that stays in force."""
+    auth = fenced.sides["auth"].app
+
+    def late(name: str) -> None:
+        if name == point:
+            auth.run(change)
+            if "fresh" in change:
+                auth.run("INSERT INTO fresh VALUES (7)")
+
+    monkeypatch.setattr("cutover.switch.reach", late)
+    monkeypatch.setattr("cutover.target_guard.reach", late)
+    with pytest.raises(Failed, match="schema was changed while it was fenced") as why:
+        fenced.switch().run(fenced.row.read())
+    assert (Code.FENCE_LOST, Authority.SOURCE) == (why.value.code, fenced.row.read().authority)
+    for side in fenced.sides.values():
+        table = "t_old" if (side.name, change[:5]) == ("auth", "ALTER") else "t"
+        side.app.run(f"INSERT INTO {table}(v) VALUES ('goes on')")
+    assert 0 == fenced.target.rows("SELECT count(*) FROM tailrace.journal WHERE verb = 'open'")[0][0]
