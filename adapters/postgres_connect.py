@@ -47,9 +47,15 @@ def connection_parameters(url: str) -> dict[str, str]:
     return {**defaults, **given}
 
 
+def as_environment(parameters: Mapping[str, str]) -> dict[str, str]:
+    """The same for a child that reads libpq's variables: no secret becomes an argument."""
+    names = {one.keyword.decode(): one.envvar.decode() for one in pq.Conninfo.get_defaults() if one.envvar}
+    return {names[key]: value for key, value in parameters.items() if key in names and value}
+
+
 def connect_error(error: psycopg.Error, parameters: Mapping[str, str]) -> TailraceError:
     """Why no connection was made."""
-    text = _without_secrets(" ".join(str(error).split()), parameters)
+    text = without_secrets(" ".join(str(error).split()), parameters)
     where = f"{parameters.get('host') or 'this machine'}:{parameters.get('port') or 5432}"
     if any(words in text for words in _DENIED):
         return Transient(
@@ -99,7 +105,7 @@ def _reason(text: str) -> str:
     return (text.rpartition("FATAL:")[2].strip() or text)[:300]
 
 
-def _without_secrets(text: str, parameters: Mapping[str, str]) -> str:
+def without_secrets(text: str, parameters: Mapping[str, str]) -> str:
     for name in ("password", "sslpassword", "passfile", "oauth_client_secret"):
         value = parameters.get(name)
         if value:

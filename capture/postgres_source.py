@@ -22,7 +22,7 @@ from schemas.model import Key, Row
 from schemas.plan import TablePlan, with_codec
 from schemas.rows import RowCodec
 
-NOTHING = "0:0:"
+NOTHING = "1:1:"
 """A snapshot that sees no transaction."""
 
 

@@ -10,6 +10,7 @@ import click
 
 from adapters.postgres import Postgres
 from capture.postgres_triggers import removed, resting
+from cli.checkpoint import checkpoint_before_cutover
 from cli.cutover_gates import all_gates
 from cli.cutover_wiring import BackLook, actor, fence_of, guard_of, publisher_of, rollback_of, switch_of
 from cli.options import as_json, config_of, dry_run, emit
@@ -26,6 +27,7 @@ from schemas.ddl import full_name
 from schemas.errors import Code, Refusal, Transient
 
 STEPS = (
+    "keep where the streams stand, as a checkpoint",
     "claim the migration: (source, {token}) -> (to_target, {next})",
     "fence {sources} in one transaction; their logs' heads are the cutoff",
     "drain: the sink applies everything up to the cutoff (at most {drain:g} s)",
@@ -114,6 +116,8 @@ def cutover_command(
             ctx.exit(0 if all(one.open for one in gates) else 3)
         if not practise:
             refuse_closed(gates)
+            kept = checkpoint_before_cutover(config, session, before)
+            events.event("checkpoint.made", f"{kept.name}: {kept.why}")
         fence: SourceFence = fence_of(config)
         held.callback(fence.close)
         outcome = switch_of(config, session, row, fence, events.say).run(before, practise=practise)

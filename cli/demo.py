@@ -23,11 +23,12 @@ import click
 from rich.console import Console
 from rich.live import Live
 
+from cli.backup import backup_source
 from cli.content import report_lines, verify_source
 from cli.look import Looker
 from cli.planning import plan_document
 from cli.render import lag_line, status_panel
-from cli.up import _backup, _children, _embedded, _install, _prepare_target, settled
+from cli.up import _children, _embedded, _install, _prepare_target, settled
 from cli.wiring import open_target, telemetry
 from embedded.kafka import VERSION, EmbeddedKafka, absent, end_orphan
 from embedded.postgres import discard
@@ -110,7 +111,7 @@ def _demonstrate(folder: Path, held: ExitStack, *, seed: int, cases: int, plain:
     events = telemetry(config, "demo", terminal=False)
     _prepare_target(config)
     for name in config.source_databases:
-        click.echo(f"  {_backup(config, name, events)}")
+        click.echo(f"  {backup_source(config, name, events).line}")
     for name in config.source_databases:
         _install(config, name, wal=True)
     through = f"topics of {bootstrap}" if bootstrap else "one local file"

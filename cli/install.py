@@ -8,8 +8,9 @@ from __future__ import annotations
 import click
 
 from capture.sqlite_triggers import META
+from cli.backup import backup_source
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
-from cli.up import _backup, _install, _prepare_target, _refuse_bad
+from cli.up import _install, _prepare_target, _refuse_bad
 from cli.wiring import open_source, telemetry
 from ops.config import Config
 
@@ -48,7 +49,7 @@ def install_command(
         events.event("backup.skipped", "the operator asked for no backup", level="warning")
     else:
         # The backup is of the file before our first change to it; a later call changes nothing that matters.
-        lines += [_backup(config, name, events) for name in names if not _is_installed(config, name)]
+        lines += [backup_source(config, name, events).line for name in names if not _is_installed(config, name)]
     lines += [_install(config, name, wal=not keep_journal_mode) for name in names]
     lines.append("next: tailrace capture, tailrace snapshot, tailrace sink, each in a process of its own")
     emit({"steps": lines}, lines, json_output=json_output)

@@ -39,6 +39,8 @@ _VERBS = {
     "cutover": "cli.cutover",
     "rollback": "cli.cutover",
     "complete": "cli.cutover",
+    "checkpoint": "cli.checkpoint",
+    "replay": "cli.checkpoint",
     "demo": "cli.demo",
 }
 

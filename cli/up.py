@@ -7,8 +7,6 @@ that no change falls between; the sink before the copy can begin, since it holds
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import shutil
 import signal
 import sys
 import time
@@ -22,8 +20,8 @@ from rich.console import Console
 from rich.live import Live
 
 from adapters.bookkeeping import bring_up_to_date
-from adapters.sqlite import SqliteDatabase
 from capture.install import install
+from cli.backup import backup_source
 from cli.checks import run_checks
 from cli.content import report_lines, verify_source
 from cli.look import Looker
@@ -94,7 +92,7 @@ def up_command(
             events.event("backup.skipped", "the operator asked for no backup", level="warning")
         else:
             for name in config.source_databases:
-                click.echo(_backup(config, name, events), err=json_output)
+                click.echo(backup_source(config, name, events).line, err=json_output)
         for name in config.source_databases:
             click.echo(_install(config, name, wal=not keep_journal_mode), err=json_output)
         console = Console(stderr=json_output)
@@ -162,44 +160,6 @@ def _prepare_target(config: Config) -> None:
         bring_up_to_date(target)
     finally:
         target.close()
-
-
-def _backup(config: Config, name: str, events: Telemetry) -> str:
-    """One backup through SQLite's backup API, read back and hashed; kept beside its SHA-256."""
-    folder = config.path(config.backup_folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    source = open_source(config, name)
-    try:
-        path = folder / f"{name}_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}.db"
-        size = Path(source.path).stat().st_size
-        if shutil.disk_usage(folder).free < size * 2:
-            raise Failed(
-                Code.BACKUP_FAILED,
-                f"{folder} has no room for a backup of {size:,} bytes",
-                source=name,
-                hint="free space, set backup_folder, or say --no-backup",
-            )
-        source.backup(path)
-    finally:
-        source.close()
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    path.chmod(0o600)
-    copy = SqliteDatabase(path, read_only=True)
-    try:
-        damage = copy.damage()
-    finally:
-        copy.close()
-    if damage:
-        raise Failed(
-            Code.BACKUP_FAILED,
-            f"the backup does not read back: {'; '.join(damage)}",
-            source=name,
-            hint="tailrace check --deep",
-        )
-    path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
-    events.event("backup.made", f"{name}: {path.name} sha256 {digest}")
-    return f"backup of {name}: {path.name}, {path.stat().st_size:,} bytes, read back ok, sha256 {digest[:16]}.."
 
 
 def _install(config: Config, name: str, *, wal: bool) -> str:

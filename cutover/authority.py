@@ -100,6 +100,12 @@ class AuthorityRow:
             "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
         )
 
+    def hold(self, token: int) -> None:
+        """In the caller's transaction: writes belong to the source under this token, and nobody moves that before it ends."""
+        found = self._target.rows("SELECT authority, token FROM tailrace.migration WHERE id = 1 FOR UPDATE")
+        if not found or (found[0][0], found[0][1]) != (Authority.SOURCE, token):
+            raise self._lost(token)
+
     def set(self, token: int, assignments: Mapping[str, str], *, verb: str, detail: Mapping[str, Any]) -> None:
         """Change something beside the authority, as long as the token is this one. Values are SQL expressions."""
         text = ", ".join(f"{column} = {expression}" for column, expression in assignments.items())

@@ -142,7 +142,7 @@ def _backup(name: str, one: SourceFacts, bounds: Bounds) -> Gate:
         None if age_s is None else age_s <= bounds.backup_age_s and not one.backup_fault,
         one.backup_fault or _figure(age_s, "s old"),
         f"verified, <= {bounds.backup_age_s:.0f} s old",
-        next_step=f"tailrace checkpoint --backup, or --waive 'backup {name}'",
+        next_step=f"tailrace checkpoint --backup-source, or --waive 'backup {name}'",
         waivable=age_s is not None,
     )
 

@@ -59,9 +59,9 @@ VERBS: dict[Phase, frozenset[str]] = {
     Phase.DRAINED: frozenset({"rollback"}),
     Phase.SWITCHED: frozenset({"verify", "rollback", "complete", "checkpoint"}),
     Phase.COMPLETED: frozenset({"verify"}),
-    Phase.PAUSED: frozenset({"resume", "verify", "rollback"}),
+    Phase.PAUSED: frozenset({"resume", "verify", "rollback", "checkpoint"}),
     Phase.ROLLING_BACK: frozenset({"rollback"}),
-    Phase.FAILED: frozenset({"resume", "rollback", "verify", "shift"}),
+    Phase.FAILED: frozenset({"resume", "rollback", "verify", "shift", "checkpoint", "replay"}),
 }
 """What may be asked for in each phase, beside looking."""
 

@@ -6,6 +6,7 @@ Invariant: whatever says how far the target is lies in the target, and moves in 
 from __future__ import annotations
 
 from schemas.authority import TABLES as AUTHORITY
+from schemas.checkpoint import TABLE as CHECKPOINTS
 
 SCHEMA = "tailrace"
 
@@ -50,4 +51,4 @@ END $guard$"""
 
 def statements() -> list[str]:
     """Idempotent; needs CREATE on the database only the first time."""
-    return [f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}", *_TABLES, *ADDED, *AUTHORITY, GUARD]
+    return [f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}", *_TABLES, *ADDED, *AUTHORITY, CHECKPOINTS, GUARD]

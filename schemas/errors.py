@@ -80,6 +80,10 @@ class Code(StrEnum):
     DRAIN_TIMEOUT = "drain-timeout"
     NO_ROLLBACK = "no-rollback"
     REVERSE_UNPROVEN = "reverse-unproven"
+    CHECKPOINT_UNKNOWN = "checkpoint-unknown"
+    CHECKPOINT_ENDED = "checkpoint-ended"
+    CHECKPOINT_REFUSED = "checkpoint-refused"
+    REPLAY_RUNNING = "replay-running"
     ROUTE_UNPUBLISHED = "route-unpublished"
     # values and schema
     MISFIT = "misfit"

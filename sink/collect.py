@@ -14,8 +14,10 @@ from schemas.errors import Code, Failed, Refusal
 
 def candidates(watermarks: Sequence[Watermark], progress: Progress) -> list[Watermark]:
     """Watermarks that may close a cut, the furthest first. One below the applied seq is skipped; one at the applied seq
-    only moves offsets and time, or lets a table catch up."""
-    fitting = [one for one in watermarks if one.seq >= progress.applied]
+    only moves offsets and time, or lets a table catch up. After a rewind none closes one below the highest applied seq: the
+    target steps from what it holds to a newer state and through no older one, in which a unique value may still belong to
+    another row (test_a_replay_steps_over_older_states)."""
+    fitting = [one for one in watermarks if one.seq >= max(progress.applied, progress.highest)]
     return sorted(fitting, key=lambda one: (one.seq, one.captured_at_ms), reverse=True)
 
 

@@ -96,6 +96,19 @@ def adopt(target: Postgres, source: str, identity: str) -> None:
     )
 
 
+def rewind(
+    target: Postgres, before: Progress, *, applied: int, offsets: Mapping[TopicPartition, int], upto: int, owner: str
+) -> None:
+    """Set the sink of one source back; in a transaction that holds its row since `before` was read. Nothing below `upto`, or
+    below what was ever applied, is consistent again. The owner changes: a sink in the middle of a cut of the time before
+    loses its compare-and-set, also where the applied seq is the same as then."""
+    target.run(
+        "UPDATE tailrace.progress SET applied = %s, offsets = %s, owner = %s, consistent = false, "
+        "highest = greatest(highest, applied, coalesce(applying_to, 0), %s) WHERE source = %s",
+        (applied, offsets_text(offsets), owner, upto, before.source),
+    )
+
+
 def forget_stream(
     target: Postgres,
     source: str,

@@ -18,9 +18,11 @@ from capture.sqlite_source import SqliteSource
 from capture.sqlite_triggers import NOW_MS
 from capture.tail import CaptureSettings, CaptureTail
 from cutover.authority import AuthorityRow
+from cutover.checkpoints import Checkpoints
 from cutover.drain import Reached
 from cutover.objects import Objects, OpenedObjects
 from cutover.prepare import prepare_source, prepare_target, prove
+from cutover.replay import Replay
 from cutover.rollback import Rollback, RollbackSettings
 from cutover.source_fence import Group, SourceFence, Writable
 from cutover.switch import Switch, SwitchSettings
@@ -29,10 +31,12 @@ from cutover.way_back import WayBack
 from schemas.authority import Authority
 from schemas.bookkeeping import statements
 from schemas.change import Position
+from schemas.checkpoint import Checkpoint
 from schemas.errors import TailraceError
 from schemas.introspect import introspect
 from schemas.objects import parents_of, wanted_views
 from schemas.plan import TablePlan, plan_from_json
+from schemas.ports import Transport
 from sink.postgres_target import PostgresTarget
 from sink.progress import read_progress
 from sink.sqlite_target import SqliteTarget
@@ -104,12 +108,12 @@ class Side:
 class Rig:
     """`cases` and `auth`, one migration."""
 
-    def __init__(self, folder: Path, url: str, *ddl: str) -> None:
+    def __init__(self, folder: Path, url: str, *ddl: str, stream: Transport | None = None) -> None:
         self.folder = folder
         self.url = url
         self.opened: list[SqliteDatabase | Postgres | QuietSqlite] = []
         self.clock = SteppedClock(self.step)
-        self.transport = FakeTransport()
+        self.transport: Transport = stream or FakeTransport()
         self.registry = TopicRegistry(self.transport, "p.schemas")
         self.target = self.postgres()
         for statement in statements():
@@ -250,6 +254,29 @@ class Rig:
             look_back=self.look_back,
         )
 
+    def checkpoints(self, session: Postgres | None = None) -> Checkpoints:
+        target = session or self.target
+        return Checkpoints(target, self.transport, list(self.sides), self.clock, actor="test", back_prefix="p-back")
+
+    def checkpoint(self, name: str = "") -> Checkpoint:
+        points = self.checkpoints()
+        return points.keep(points.look("test", self.row.read()), name)
+
+    def replay(self, *, window_ms: int = 7 * 24 * 3600 * 1000) -> Replay:
+        session = self.postgres()
+        return Replay(
+            session,
+            AuthorityRow(session, actor="replay"),
+            self.transport,
+            self.registry,
+            self.checkpoints(session),
+            lambda name: SqliteDatabase(self.sides[name].path),
+            prefix="p",
+            back_prefix="p-back",
+            window_ms=window_ms,
+            owner="replay",
+        )
+
     def source_rows(self, name: str, sql: str = "SELECT * FROM t ORDER BY id") -> list[tuple[object, ...]]:
         return self.sides[name].app.rows(sql)
 
@@ -259,3 +286,4 @@ class Rig:
     def close(self) -> None:
         for one in self.opened:
             one.close()
+        self.transport.close()

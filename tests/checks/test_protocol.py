@@ -118,6 +118,13 @@ RULES: dict[str, tuple[str, ...]] = {
     ),
     # rewind
     "nothing below the highest applied seq is consistent": (f"{CASES}::test_rewind_is_not_consistent",),
+    "keys that only the target ever saw are touched": (
+        "integration/test_replay.py::test_a_replay_after_a_rollback_removes_what_only_the_target_has",
+    ),
+    "a checkpoint older than the window is refused": (
+        "integration/test_replay.py::test_a_checkpoint_older_than_the_window_is_refused",
+    ),
+    "a copy ends older checkpoints of its table": ("integration/test_replay.py::test_a_copy_ends_older_checkpoints",),
     "a tombstone outlives the replay window": (
         "unit/adapters/test_locallog.py::test_a_tombstone_outlives_its_key_by_the_retention",
     ),

@@ -42,10 +42,10 @@ class Migration:
         self.path, self.config = path, load(path)
 
     def backup(self) -> None:
-        from cli.up import _backup
+        from cli.backup import backup_source
 
         for name in self.rig.sides:
-            _backup(self.config, name, Telemetry("test", terminal=False))
+            backup_source(self.config, name, Telemetry("test", terminal=False))
 
     def verify(self) -> None:
         for name, side in self.rig.sides.items():

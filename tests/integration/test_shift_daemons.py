@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adapters.postgres import Postgres
-from cli.up import _backup
+from cli.backup import backup_source
 from ops.config import load
 from ops.telemetry import Telemetry
 from tests.fix_pipeline import Pipeline
@@ -136,7 +136,7 @@ def test_writes_come_back_by_themselves_in_a_process_of_its_own(
     assert 0 == pipeline.run("verify").returncode
     pipeline.until(lambda: said(pipeline, "shift", "--status")["watched"] is True)
     for name in pipeline.config.source_databases:
-        _backup(pipeline.config, name, Telemetry("test", terminal=False))
+        backup_source(pipeline.config, name, Telemetry("test", terminal=False))
     gates = json.loads(pipeline.run("cutover", "--dry-run", "--json").stdout)["gates"]
     red = [one["gate"] for one in gates if one["verdict"] not in ("pass", "waived")]
     done = pipeline.run("cutover", *(word for name in red for word in ("--waive", name)))
