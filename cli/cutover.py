@@ -11,9 +11,11 @@ import click
 from adapters.postgres import Postgres
 from capture.postgres_triggers import removed, resting
 from cli.checkpoint import checkpoint_before_cutover
+from cli.content import report_lines, verify_source
 from cli.cutover_gates import all_gates
 from cli.cutover_wiring import BackLook, actor, fence_of, guard_of, publisher_of, rollback_of, switch_of
 from cli.options import as_json, config_of, dry_run, emit
+from cli.rollback_status import rollback_lines, rollback_status
 from cli.wiring import open_source, open_target, telemetry
 from cutover.authority import AuthorityRow
 from cutover.gates import Gate, refuse_closed, waive
@@ -143,32 +145,44 @@ def cutover_command(
 @click.command("rollback")
 @click.option("--reason", default="", help="Why; kept in the journal.")
 @click.option("--status", "only_status", is_flag=True, help="Say what a rollback would do and lose now.")
+@click.option("--verify", "and_verify", is_flag=True, help="Compare every row of both sides when writers are back.")
 @as_json
 @dry_run
 @click.pass_context
-def rollback_command(ctx: click.Context, reason: str, only_status: bool, json_output: bool, dry_run: bool) -> None:
+def rollback_command(
+    ctx: click.Context, reason: str, only_status: bool, and_verify: bool, json_output: bool, dry_run: bool
+) -> None:
     """Bring writes back to the SQLite files, in any phase, without losing one; finishes what a dead switch left."""
     config = config_of(ctx)
     events = telemetry(config, "rollback", terminal=False)
     with ExitStack() as held:
         session, row = held.enter_context(_session(config))
         before = row.read()
+        look = BackLook(config)
+        held.callback(look.close)
         if only_status or dry_run:
-            emit(_rollback_status(before), _rollback_lines(before), json_output=json_output)
+            document = rollback_status(before, look())
+            emit(document, rollback_lines(document), json_output=json_output)
             return
         if not reason:
             raise Refusal(Code.USAGE, "a rollback has a reason", hint='tailrace rollback --reason "what happened"')
         fence = fence_of(config)
         held.callback(fence.close)
-        look = BackLook(config)
-        held.callback(look.close)
         returned = rollback_of(config, session, row, fence, look, events.say).run(reason=reason)
     lifted = ", ".join(returned.lifted) or "none was fenced"
     lines = [f"writes belong to the SQLite files again (were: {returned.was}); lifted: {lifted}"]
     if returned.was in (Authority.TARGET, Authority.TO_SOURCE):
         lines.append(f"nobody could write for {returned.pause_s * 1000:.0f} ms; everything written there came along")
     document = {"token": returned.token, "was": returned.was, "pause_s": returned.pause_s, "lifted": returned.lifted}
+    reports = {name: verify_source(config, name) for name in config.source_databases} if and_verify else {}
+    if reports:
+        document["clean"] = all(report.clean for report in reports.values())
+        document["sources"] = {name: report.as_json() for name, report in reports.items()}
+    for name, report in reports.items():
+        lines += [f"{name}: {line.strip()}" for line in report_lines(report)]
     emit(document, lines, json_output=json_output)
+    if not document.get("clean", True):
+        ctx.exit(4)
 
 
 @click.command("complete")
@@ -268,23 +282,3 @@ def _as_json(one: Gate) -> dict[str, str]:
 
 def _days(config: Config) -> str:
     return f"{config.cutover.rollback_window_days} days"
-
-
-def _rollback_status(before: Migration) -> dict[str, Any]:
-    return {
-        "authority": before.authority,
-        "token": before.token,
-        "no_rollback": before.no_rollback,
-        "window_until_ms": before.window_until_ms,
-        "can_rollback": before.authority is not Authority.COMPLETED and not before.no_rollback,
-    }
-
-
-def _rollback_lines(before: Migration) -> list[str]:
-    if before.authority is Authority.SOURCE:
-        return ["writes belong to the SQLite files: a rollback moves reads only"]
-    if before.authority is Authority.COMPLETED:
-        return ["completed: there is no way back"]
-    lines = [f"writes belong to {before.authority} (token {before.token})"]
-    lines += [f"would lose {what}: {why}" for what, why in before.no_rollback.items()]
-    return lines if before.no_rollback else [*lines, "a rollback loses nothing"]

@@ -17,7 +17,7 @@ from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
 from cli.wiring import Say, open_source, open_target, target_schema
 from cutover.authority import AuthorityRow
-from cutover.drain import Reached
+from cutover.drain import Reached, reached_back
 from cutover.objects import Objects, OpenedObjects
 from cutover.prepare import plans_of
 from cutover.reports import RouterReports
@@ -30,7 +30,6 @@ from ops.clock import SystemClock
 from ops.config import Config
 from ops.secrets import resolve_url
 from schemas.authority import Authority
-from schemas.back import PROGRESS
 from schemas.errors import Code, TailraceError
 from schemas.introspect import introspect
 from schemas.objects import parents_of, wanted_views
@@ -93,10 +92,7 @@ class BackLook:
             try:
                 if name not in self._files:
                     self._files[name] = open_source(self._config, name)
-                db = self._files[name]
-                row = db.rows(f"SELECT applied, applying_to IS NULL FROM {PROGRESS}")
-                kept = db.rows("SELECT count(*) FROM _tailrace_quarantine")[0][0]
-                result[name] = Reached(int(row[0][0]), bool(row[0][1]) and not kept) if row else None
+                result[name] = reached_back(self._files[name])
             except TailraceError:
                 result[name] = None
         return result
@@ -213,6 +209,7 @@ class Steward:
         self._routes = publisher_of(config, self._session, say)
         self._looked_at_ms = 0
         self._stuck = ""
+        self._kept: set[str] = set()
 
     def step(self) -> bool:
         now_ms = self._clock.now_ms()
@@ -230,6 +227,8 @@ class Steward:
                 self._rollback = rollback_of(
                     self._config, self._session, self._row, self._fence, self._look, self._say, self._routes
                 )
+            if before.authority is Authority.TARGET:
+                self._tell_kept()
             recovered = self._rollback.recover(before) is not None
             self._routes.publish()
             return recovered
@@ -243,6 +242,12 @@ class Steward:
                 self._stuck = error.message
                 return False
             raise
+
+    def _tell_kept(self) -> None:
+        kept = {f"{name}.{row}" for name, one in self._look().items() if one is not None for row in one.kept}
+        for row in sorted(kept - self._kept):
+            self._say("cutover.kept", f"a rollback would lose {row}; tailrace rollback --status names all")
+        self._kept = kept
 
     def close(self) -> None:
         self._session.close()

@@ -1,7 +1,8 @@
 """Do: the verb quarantine: list, show, retry and waive rows that could not be captured or applied.
 
 Invariant: a kept record is never applied again: it may be older than what the target has. Retry touches the key, so that
-the row is read and sent as it is now.
+the row is read and sent as it is now. What the way back could not bring waits in the source's own file; a row that is waived
+there goes forward after the rollback as the source has it (test_a_row_that_sqlite_cannot_hold_keeps_writes_where_they_are).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import click
 
 from cli.content import touch_keys
 from cli.options import as_json, config_of, dry_run, emit
+from cli.quarantine_back import rows_kept_back, send_back, waive_back
 from cli.trace import trace_row
 from cli.wiring import open_registry, open_target, open_transport
 from ops.config import Config
@@ -41,6 +43,8 @@ class Kept:
     reason: str
     since: str
     waived: str | None
+    side: str = "target"
+    """Where the row is missing. `source`: it was written on PostgreSQL, and a rollback would lose it."""
 
     def as_json(self) -> dict[str, Any]:
         named = {name: _shown(value) for name, value in zip(self.columns, self.key, strict=True)}
@@ -50,13 +54,15 @@ class Kept:
             "key": named,
             "reason": self.reason,
             "since": self.since,
+            "side": self.side,
         }
         return {**document, "waived": self.waived}
 
     def line(self) -> str:
         key = ", ".join(f"{name}={_shown(value)!r}" for name, value in zip(self.columns, self.key, strict=True))
         waived = f", waived: {self.waived}" if self.waived else ""
-        return f"{self.source}.{self.table} {key}: {self.reason} (since {self.since}{waived})"
+        missing = "; missing in SQLite" if self.side == "source" else ""
+        return f"{self.source}.{self.table} {key}: {self.reason} (since {self.since}{waived}{missing})"
 
 
 def _shown(value: object) -> object:
@@ -116,7 +122,8 @@ def retry_command(ctx: click.Context, table: str | None, json_output: bool, dry_
     chosen = [one for one in kept(config) if table in (None, one.table)]
     if not dry_run:
         for one in chosen:
-            touch_keys(config, one.source, one.table, [one.key])
+            send = touch_keys if one.side == "target" else send_back
+            send(config, one.source, one.table, [one.key])
     verb = "would be touched" if dry_run else "touched"
     emit({"touched": 0 if dry_run else len(chosen)}, [f"{len(chosen)} keys {verb}"], json_output=json_output)
 
@@ -141,7 +148,9 @@ def waive_command(ctx: click.Context, source: str, table: str, reason: str, json
             hint="tailrace quarantine list",
         )
     count = len(chosen)
-    if not dry_run:
+    if not dry_run and chosen[0].side == "source":
+        count = waive_back(config, source, table, reason)
+    elif not dry_run:
         target = open_target(config, "quarantine")
         try:
             count = target.run(
@@ -161,17 +170,18 @@ def kept(config: Config) -> Sequence[Kept]:
         found = target.rows(_ROWS) if prepared(target) else []
     finally:
         target.close()
-    if not found:
+    back = rows_kept_back(config)
+    if not found and not back:
         return []
     transport = open_transport(config)
     try:
         registry = open_registry(config, transport)
-        return [_kept(registry, row) for row in found]
+        return [_kept(registry, row) for row in found] + [_kept(registry, row, side="source") for row in back]
     finally:
         transport.close()
 
 
-def _kept(registry: Registry, row: tuple[Any, ...]) -> Kept:
+def _kept(registry: Registry, row: tuple[Any, ...], *, side: str = "target") -> Kept:
     source, table, raw, reason, since, waived, plan = row
     schema_id, payload = unframe(bytes(raw))
     (key,) = KeyCodec(registry.schema(schema_id)).decode([payload])
@@ -179,7 +189,7 @@ def _kept(registry: Registry, row: tuple[Any, ...]) -> Kept:
     columns = plan_from_json(plan).key if plan else ()
     if len(columns) != len(key):
         columns = tuple(f"key{at}" for at in range(1, len(key) + 1))
-    return Kept(source, table, key, tuple(columns), reason, since, waived)
+    return Kept(source, table, key, tuple(columns), reason, since, waived, side)
 
 
 def _emit(rows: Iterable[Kept], *, json_output: bool) -> None:

@@ -1,18 +1,32 @@
 """Do: wait until a stream has applied everything up to a point, while the lease of the move is kept.
 
 Invariant: a drain ends only on what the other side has committed, never on an empty poll: a stream that stands still looks
-like one that has arrived. Case: test_false_drain.
+like one that has arrived. Case: test_false_drain. A row that the way back could not bring is brought by no waiting either: it is
+named (test_a_row_that_sqlite_cannot_hold_keeps_writes_where_they_are).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from schemas.errors import Code, Transient
-from schemas.ports import Clock
+from schemas.back import PROGRESS, QUARANTINE
+from schemas.errors import Code, Refusal, TailraceError, Transient
+from schemas.ports import Clock, Sqlite
 
 POLL_S = 0.005
+
+
+class KeptRow(NamedTuple):
+    """A row that a source could not take."""
+
+    table: str
+    key: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.key}: {self.why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +35,39 @@ class Reached:
 
     applied: int
     consistent: bool
+    kept: tuple[KeptRow, ...] = ()
+    """Way back only."""
+
+
+def reached_back(db: Sqlite) -> Reached | None:
+    """How far the way back is at this source; None: unknown."""
+    try:
+        with db.read_view():
+            row = db.rows(f"SELECT applied, applying_to IS NULL FROM {PROGRESS}")
+            kept = db.rows(f"SELECT tab, key_text, reason FROM {QUARANTINE} ORDER BY tab, key_text")
+    except TailraceError:
+        return None
+    rows = tuple(KeptRow(*row) for row in kept)
+    return Reached(int(row[0][0]), bool(row[0][1]) and not rows, rows) if row else None
+
+
+def refuse_kept(found: Mapping[str, Reached | None], *, hint: str) -> None:
+    """Raises Refusal(NO_ROLLBACK): the sources lack rows that the target has."""
+    rows = [(source, row) for source, one in sorted(found.items()) if one is not None for row in one.kept]
+    if rows:
+        source, row = rows[0]
+        raise Refusal(
+            Code.NO_ROLLBACK,
+            f"the way back could not bring {len(rows)} rows, among them {source}.{row}",
+            source=source,
+            table=row.table,
+            hint=f"{hint}tailrace quarantine list names all; tailrace quarantine waive {source} {row.table} --reason R gives "
+            "them up: SQLite's state of them then holds on both sides",
+        )
+
+
+CLOSED = "both sides are closed until then: "
+MEND = "write each of them on PostgreSQL so that SQLite can hold it, and it comes along; "
 
 
 def behind(upto: Mapping[str, int], found: Mapping[str, Reached | None]) -> dict[str, int]:
@@ -32,6 +79,11 @@ def behind(upto: Mapping[str, int], found: Mapping[str, Reached | None]) -> dict
     }
 
 
+def arrived(upto: Mapping[str, int], found: Mapping[str, Reached | None]) -> list[str]:
+    """The sources whose stream brought everything that it can."""
+    return [source for source, seq in upto.items() if (one := found.get(source)) is not None and one.applied >= seq]
+
+
 def drain(
     upto: Mapping[str, int],
     look: Callable[[], Mapping[str, Reached | None]],
@@ -40,7 +92,8 @@ def drain(
     budget_s: float,
     keep_lease: Callable[[], None],
 ) -> float:
-    """Returns the seconds it took. Raises Transient(DRAIN_TIMEOUT) naming what is still behind; Superseded by `keep_lease`.
+    """Returns the seconds it took. Raises Transient(DRAIN_TIMEOUT) naming what is still behind; Superseded by `keep_lease`;
+    Refusal(NO_ROLLBACK) for rows that no waiting brings.
 
     Args:
         upto: source -> seq (or label) that must be applied.
@@ -54,6 +107,7 @@ def drain(
         now_s = clock.monotonic_s()
         if not late:
             return now_s - begun_s
+        refuse_kept({source: found.get(source) for source in arrived(upto, found)}, hint=CLOSED)
         if now_s - begun_s > budget_s:
             source, seq = next(iter(sorted(late.items())))
             at = found.get(source)

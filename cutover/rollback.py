@@ -16,7 +16,7 @@ from adapters.postgres import Postgres
 from capture.postgres_shapes import changed
 from capture.postgres_triggers import LABEL
 from cutover.authority import AuthorityRow
-from cutover.drain import Reached, behind, drain
+from cutover.drain import CLOSED, MEND, Reached, arrived, behind, drain, refuse_kept
 from cutover.source_fence import SourceFence
 from cutover.target_guard import TargetGuard, refuse_lost
 from ops.points import reach
@@ -102,6 +102,7 @@ class Rollback:
                     )
                 # Here, too: a table that is gone cannot be closed, and the refusal should say why.
                 refuse_lost(changed(self._target))
+                refuse_kept(self._look_back(), hint=MEND)
                 token, lifted = self._return(self._close(before, reason), reason)
             case Authority.TO_SOURCE:
                 token, lifted = self._return(before, reason)
@@ -132,7 +133,9 @@ class Rollback:
             )
         elif before.lease_left_s is None or before.lease_left_s < self._settings.lease_s / 2:
             self._adopt(before)
-        if behind(self._upto[1], self._look_back()):
+        found = self._look_back()
+        if behind(self._upto[1], found):
+            refuse_kept({source: found.get(source) for source in arrived(self._upto[1], found)}, hint=CLOSED)
             return None
         token, lifted = self._opened_again(before, f"recovered from {before.owner}")
         return Returned(token, before.authority, self._clock.monotonic_s() - begun_s, tuple(lifted))

@@ -221,7 +221,7 @@ class SqliteTarget:
                 self._table(table, collapsed, watermark.seq)
             for notice in notices:
                 if notice.kind is NoticeKind.QUARANTINE:
-                    self._keep(notice.table, base64.b64decode(notice.key), notice.reason, notice.seq)
+                    self._leave(notice)
             reach("back.before_commit")
         reach("back.after_commit")
 
@@ -301,6 +301,12 @@ class SqliteTarget:
             sql = f"INSERT INTO {_LOG}(ts, tab, op, {names}) VALUES ({self._now_ms}, ?, 'b', {marks})"
             statements.append((sql, (number, *key)))
         self._db.run_all(statements)
+
+    def _leave(self, notice: Notice) -> None:
+        """The source keeps the row it had. Its key is logged, too: should that be accepted, the row goes forward again."""
+        raw = base64.b64decode(notice.key)
+        self._keep(notice.table, raw, notice.reason, notice.seq)
+        self._log(self._tables[notice.table], [self.decode_key(*unframe(raw))])
 
     def _keep(self, table: str, key: bytes, reason: str, seq: int) -> None:
         text = repr(self.decode_key(*unframe(key)))

@@ -19,7 +19,7 @@ from capture.sqlite_triggers import NOW_MS
 from capture.tail import CaptureSettings, CaptureTail
 from cutover.authority import AuthorityRow
 from cutover.checkpoints import Checkpoints
-from cutover.drain import Reached
+from cutover.drain import Reached, reached_back
 from cutover.objects import Objects, OpenedObjects
 from cutover.prepare import prepare_source, prepare_target, prove
 from cutover.replay import Replay
@@ -188,11 +188,7 @@ class Rig:
         return {name: None if one is None else Reached(one.applied, one.consistent) for name, one in found.items()}
 
     def look_back(self) -> dict[str, Reached | None]:
-        result: dict[str, Reached | None] = {}
-        for name, side in self.sides.items():
-            one = side.back_target.progress()
-            result[name] = None if one is None else Reached(one.applied, one.consistent)
-        return result
+        return {name: reached_back(side.app) for name, side in self.sides.items()}
 
     def tables(self) -> dict[str, Writable]:
         found = {name: introspect(side.app) for name, side in self.sides.items()}

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from adapters.postgres import Postgres
+from capture.postgres_touch import touch_keys
+from schemas.authority import Authority
+from schemas.errors import Code, Refusal
 from tests.cutover_rig import Rig
 from tests.integration.test_cutover_core import application
 
@@ -83,3 +87,72 @@ def test_a_moment_that_python_has_no_word_for_is_named(rig: Rig) -> None:
     rig.settle_back()
     assert [] == rig.source_rows("cases", "SELECT * FROM _tailrace_quarantine")
     rig.rollback().run(reason="test")
+
+
+def refusal(rig: Rig) -> Refusal:
+    with pytest.raises(Refusal) as why:
+        rig.rollback().run(reason="test")
+    assert Code.NO_ROLLBACK == why.value.code
+    return why.value
+
+
+def a_kept_row(rig: Rig) -> Postgres:
+    app = application(rig)
+    app.run("UPDATE cases.m SET seconds = 'infinity' WHERE id = 2")
+    rig.settle_back()
+    return app
+
+
+def test_a_row_that_sqlite_cannot_hold_keeps_writes_where_they_are(rig: Rig) -> None:
+    """Closing the target for it would leave both sides closed: it is refused before, by table and key, with the way out."""
+    app = a_kept_row(rig)
+    found = refusal(rig)
+    assert "could not bring 1 rows, among them cases.m (2,): SQLite cannot hold it" in found.message
+    assert "quarantine waive cases m" in found.hint
+    assert Authority.TARGET == rig.row.read().authority
+    app.run("UPDATE cases.m SET seconds = '2026-05-05' WHERE id = 2")
+    rig.settle_back()
+    rig.rollback().run(reason="mended")
+    rig.settle()
+    assert [("2026-05-05 00:00:00",)] == rig.source_rows("cases", "SELECT seconds FROM m WHERE id = 2")
+
+
+def test_a_row_that_comes_while_the_target_closes_is_named_and_given_up(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sides are closed then: the drain names it at once instead of waiting for what never comes."""
+    app = application(rig)
+
+    def late(name: str) -> None:
+        if name == "rollback.mid_close":
+            app.run("UPDATE cases.m SET seconds = 'infinity' WHERE id = 2")
+
+    # The writer commits behind the look of the rollback and before the guards.
+    monkeypatch.setattr(
+        "cutover.rollback.refuse_kept",
+        lambda found, hint: late("rollback.mid_close") if not found["cases"].kept else None,
+    )
+    found = refusal(rig)
+    assert "both sides are closed until then" in found.hint
+    assert Authority.TO_SOURCE == rig.row.read().authority
+    monkeypatch.undo()
+    assert "among them cases.m (2,)" in refusal(rig).message
+    rig.sides["cases"].app.run("DELETE FROM _tailrace_quarantine")  # as quarantine waive does
+    rig.rollback().run(reason="given up")
+    rig.settle()
+    assert WRITTEN[0] == rig.source_rows("cases", "SELECT seconds FROM m WHERE id = 2")[0][0]
+    found_there = rig.target_rows("cases", "SELECT seconds::text FROM {}.m WHERE id = 2")
+    assert [(WRITTEN[0],)] == found_there  # the source's state goes forward: both sides are equal
+
+
+def test_a_kept_row_is_sent_again_by_its_key(rig: Rig) -> None:
+    """What kept it was on this side: the key alone is touched there, and the row comes."""
+    a_kept_row(rig)
+    rig.target.run("ALTER TABLE cases.m DISABLE TRIGGER tailrace_log_update")
+    rig.target.run("UPDATE cases.m SET seconds = '2026-06-06' WHERE id = 2")  # not logged
+    rig.target.run("ALTER TABLE cases.m ENABLE ALWAYS TRIGGER tailrace_log_update")
+    (plan,) = (one for one in rig.plans() if (one.source, one.table) == ("cases", "m"))
+    assert 2 == touch_keys(rig.target, plan, [(2,), (99,)])
+    rig.settle_back()
+    assert [("2026-06-06 00:00:00",)] == rig.source_rows("cases", "SELECT seconds FROM m WHERE id = 2")
+    assert [] == rig.source_rows("cases", "SELECT * FROM _tailrace_quarantine")
