@@ -1,10 +1,12 @@
 # make demo [TRANSPORT=kafka]: the main job in half a minute.  make test: everything, with real servers.  make soak: the large numbers.
+# make demo FLOW=cutover: reads and writes move to PostgreSQL, come back, and move for good, in a minute.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # "local": the stream is one file. "kafka": a broker that the demo starts itself (Java; as root on Debian apt gets it).
 TRANSPORT ?= local
+FLOW ?= follow
 SCALE ?= 1
 # setuptools warns of folders beside an editable installation, at length; nothing else is silenced.
 QUIET_PIP := PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -23,7 +25,7 @@ $(STAMP): pyproject.toml router/pyproject.toml
 
 demo: install
 	@if [ "$(TRANSPORT)" = kafka ]; then bash tests/tools/services.sh kafka; fi
-	$(BIN)/tailrace demo --transport $(TRANSPORT)
+	$(BIN)/tailrace demo --flow $(FLOW) --transport $(TRANSPORT)
 
 test: install
 	bash tests/tools/services.sh

@@ -8,26 +8,35 @@ count later whether it is there exactly once.
 from __future__ import annotations
 
 import hashlib
+import queue
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
 
 BUSY_TIMEOUT_S = 30.0
+ROLE = "application"
 SQL_FILE = Path(__file__).with_name("postgres.sql")
 
 
 class Store(Protocol):
-    """`database`: cases or auth."""
+    """`database`: cases or auth. `locking`: ends a SELECT whose rows must stay as they are; SQLite has one writer anyway."""
+
+    locking: str
 
     def rows(self, database: str, statement: str, *values: Any) -> list[tuple[Any, ...]]: ...
 
     def transaction(self, database: str) -> Any:
         """A context manager: commits, or rolls back and lets the error through."""
+
+    def snapshot(self, database: str) -> Any:
+        """A context manager: everything that is read inside it is of one moment."""
 
     def positions(self, database: str) -> dict[str, int] | None:
         """For the router, inside a transaction after its last change."""
@@ -36,6 +45,8 @@ class Store(Protocol):
 
 
 class SqliteStore:
+    locking = ""
+
     def __init__(self, folder: Path) -> None:
         self._open = {name: self._connect(folder / f"{name}.db") for name in ("cases", "auth")}
 
@@ -47,10 +58,16 @@ class SqliteStore:
     def rows(self, database: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         return self._open[database].execute(statement, values).fetchall()
 
+    def transaction(self, database: str) -> AbstractContextManager[None]:
+        return self._within(database, "BEGIN IMMEDIATE")
+
+    def snapshot(self, database: str) -> AbstractContextManager[None]:
+        return self._within(database, "BEGIN")
+
     @contextmanager
-    def transaction(self, database: str) -> Iterator[None]:
+    def _within(self, database: str, begin: str) -> Iterator[None]:
         connection = self._open[database]
-        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(begin)
         try:
             yield
             connection.execute("COMMIT")
@@ -60,7 +77,12 @@ class SqliteStore:
             raise
 
     def positions(self, database: str) -> dict[str, int] | None:
-        return {database: self.rows(database, "SELECT max(seq) FROM _tailrace_log")[0][0] or 0}
+        try:
+            return {database: self.rows(database, "SELECT max(seq) FROM _tailrace_log")[0][0] or 0}
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            return None  # the migration has not begun yet
 
     def close(self) -> None:
         for connection in self._open.values():
@@ -69,6 +91,8 @@ class SqliteStore:
 
 class PostgresStore:
     """Connects at first use, and again after the connection was lost."""
+
+    locking = " FOR UPDATE"
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -89,6 +113,12 @@ class PostgresStore:
         with self._connected().transaction():
             yield
 
+    @contextmanager
+    def snapshot(self, database: str) -> Iterator[None]:
+        with self.transaction(database):
+            self.rows(database, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield
+
     def positions(self, database: str) -> dict[str, int] | None:  # noqa: ARG002
         return None
 
@@ -97,10 +127,79 @@ class PostgresStore:
             self._connection.close()
 
 
+class PostgresPool:
+    """A few connections for many threads, as application servers have them. A transaction keeps its connection."""
+
+    locking = PostgresStore.locking
+
+    def __init__(self, url: str, *, size: int) -> None:
+        self._idle: queue.LifoQueue[PostgresStore] = queue.LifoQueue()
+        self._size = size
+        self._mine = threading.local()
+        for _ in range(size):
+            self._idle.put(PostgresStore(url))
+
+    @contextmanager
+    def _one(self) -> Iterator[PostgresStore]:
+        held: PostgresStore | None = getattr(self._mine, "store", None)
+        if held is not None:
+            yield held
+            return
+        store = self._idle.get()
+        self._mine.store = store
+        try:
+            yield store
+        finally:
+            self._mine.store = None
+            self._idle.put(store)
+
+    def rows(self, database: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._one() as store:
+            return store.rows(database, statement, *values)
+
+    @contextmanager
+    def transaction(self, database: str) -> Iterator[None]:
+        with self._one() as store, store.transaction(database):
+            yield
+
+    @contextmanager
+    def snapshot(self, database: str) -> Iterator[None]:
+        with self._one() as store, store.snapshot(database):
+            yield
+
+    def positions(self, database: str) -> dict[str, int] | None:  # noqa: ARG002
+        return None
+
+    def close(self) -> None:
+        """Waits for those that are in use."""
+        for _ in range(self._size):
+            self._idle.get().close()
+
+
 def install_triggers(connection: psycopg.Connection[Any], sink_role: str) -> None:
     """postgres.sql, as psql would run it."""
     literal = "'" + sink_role.replace("'", "''") + "'"
     connection.execute(SQL_FILE.read_text(encoding="utf-8").replace(":'sink_role'", literal).encode())
+
+
+def login_url(url: str, password: str) -> str:
+    """The server of `url` as the application sees it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{ROLE}:{quote(password)}@{parts.netloc.rpartition('@')[2]}"))
+
+
+def prepare_postgres(url: str, password: str) -> None:
+    """A login of the application's own, as the guard wants it, and its triggers. `url`: the sink's; its tables are there."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        found = admin.execute("SELECT session_user, quote_literal(%s)", (password,)).fetchone()
+        if found is None:
+            raise RuntimeError("a SELECT without FROM gave no row")
+        sink_role, literal = found
+        admin.execute(f"DO $$ BEGIN CREATE ROLE {ROLE} LOGIN; EXCEPTION WHEN duplicate_object THEN END $$".encode())
+        admin.execute(f"ALTER ROLE {ROLE} LOGIN PASSWORD {literal}".encode())
+        admin.execute(f"GRANT USAGE ON SCHEMA auth, cases TO {ROLE}".encode())
+        admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA auth, cases TO {ROLE}".encode())
+        install_triggers(admin, str(sink_role))
 
 
 # Transactions. Each gives the positions that the router wants to know.
@@ -188,6 +287,11 @@ def _named(store: Store, name: str, case: int | None) -> dict[str, int] | None:
 
 
 def _some_case(store: Store, chance: float) -> int:
-    low, high = store.rows("cases", "SELECT min(id), max(id) FROM cases")[0]
-    wanted = low + int(chance * (high - low))
-    return int(store.rows("cases", "SELECT id FROM cases WHERE id >= ? ORDER BY id LIMIT 1", wanted)[0][0])
+    """Nobody else changes or removes it until this transaction ends."""
+    while True:
+        low, high = store.rows("cases", "SELECT min(id), max(id) FROM cases")[0]
+        wanted = low + int(chance * (high - low))
+        statement = f"SELECT id FROM cases WHERE id >= ? ORDER BY id LIMIT 1{store.locking}"
+        # None: on PostgreSQL it was removed while its lock was waited for.
+        if found := store.rows("cases", statement, wanted):
+            return int(found[0][0])

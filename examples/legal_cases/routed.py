@@ -18,12 +18,15 @@ from pathlib import Path
 
 from examples.legal_cases import repository
 from examples.legal_cases.build import LEDGER_ACCOUNTS, LEDGER_TOTAL, document, title
-from examples.legal_cases.repository import PostgresStore, SqliteStore, Store
+from examples.legal_cases.repository import PostgresPool, SqliteStore, Store
 from tailrace_router import FolderReports, Marker, Router, Side
 
 STOP_FILE = "routed.stop"
 URL_VARIABLE = "LEGAL_CASES_POSTGRES"
 """The application's own login: a password does not belong into arguments."""
+POOL = 5
+"""Connections of one process to PostgreSQL, for all its users."""
+LOOK_S = 0.1
 Transaction = Callable[[Store], dict[str, int] | None]
 
 
@@ -41,15 +44,15 @@ class User:
 
     def run(self) -> None:
         # Here and not before: a connection of SQLite belongs to the thread that opened it.
-        self.stores = {Side.SOURCE: SqliteStore(self.work.folder), Side.TARGET: PostgresStore(self.work.url)}
-        while not self.work.ended():
+        source = SqliteStore(self.work.folder)
+        self.stores = {Side.SOURCE: source, Side.TARGET: self.work.pool}
+        while not self.work.over.is_set():
             try:
                 self.step()
             except Exception as error:  # noqa: BLE001 - it is what a test looks for
                 self.work.error(f"{self.key}: {type(error).__name__}: {error}")
-            time.sleep(self.rng.expovariate(self.work.rate))
-        for store in self.stores.values():
-            store.close()
+            self.work.over.wait(self.rng.expovariate(self.work.rate))
+        source.close()
 
     def step(self) -> None:
         if not self.token or self.rng.random() < 0.1:
@@ -104,9 +107,10 @@ class Work:
         self.threads = threads
         self.rate = rate
         self.seed = seed
-        self.url = os.environ[URL_VARIABLE]
+        self.pool = PostgresPool(os.environ[URL_VARIABLE], size=POOL)
         self._parent = parent
         self._lock = threading.Lock()
+        self.over = threading.Event()
         self._acks = (folder / f"routed-{number}.acks").open("a", buffering=1)
         self._errors = (folder / f"routed-{number}.errors").open("a", buffering=1)
         run = folder / ".tailrace"
@@ -117,9 +121,13 @@ class Work:
         threads = [threading.Thread(target=user.run) for user in users]
         for thread in threads:
             thread.start()
+        while not self.ended():
+            time.sleep(LOOK_S)
+        self.over.set()
         for thread in threads:
             thread.join()
         self.router.close()
+        self.pool.close()
         self._acks.close()
         self._errors.close()
 
