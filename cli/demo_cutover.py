@@ -27,6 +27,7 @@ from rich.live import Live
 from rich.panel import Panel
 
 from cli.backup import backup_source
+from cli.checkpoint import checkpoint_command, replay_command
 from cli.content import report_lines, verify_source
 from cli.cutover import complete_command, cutover_command, rollback_command
 from cli.demo_parts import configure, end, short, title, watch
@@ -61,6 +62,7 @@ window_s = 10
 # Everything runs on this one machine: a slow moment says nothing of the target.
 latency_floor_ms = 2000
 """
+CHECKPOINT = "before-the-move"
 STEPS = ("baking", "inconclusive")
 """Stages in which `shift auto` goes on."""
 
@@ -72,6 +74,7 @@ def demonstrate_cutover(folder: Path, held: ExitStack, *, seed: int, cases: int,
     story.shift()
     story.switch("writes move to PostgreSQL")
     story.back()
+    story.replay()
     story.switch("writes move to PostgreSQL again, for good this time")
     story.complete()
     story.summary()
@@ -131,6 +134,7 @@ class Story:
         prepare_postgres(target_url(self.config), self.password)
         click.echo("  the application got a login of its own on PostgreSQL, and its triggers there")
         self._verify()
+        self._call(checkpoint_command, CHECKPOINT)
 
     def shift(self) -> None:
         self._title("reads move by percentage, each step watched; writes stay")
@@ -163,6 +167,16 @@ class Story:
         done = self._call(rollback_command, "--reason", "a trial")
         self._paused("back to SQLite", done["pause_s"], "")
         self._work("SQLite", "source")
+        self._verify()
+
+    def replay(self) -> None:
+        self._title("replay: the target reads the stream again from the checkpoint on")
+        done = self._call(replay_command, "--from", CHECKPOINT)
+        touched = sum(done["touched"].values())
+        changes = ", ".join(f"{name} up to {seq:,}" for name, seq in sorted(done["upto"].items()))
+        click.echo(
+            f"  {changes}; {touched:,} keys that it had changed were looked up at the sources; {done['seconds']:.1f} s"
+        )
         self._verify()
 
     def complete(self) -> None:

@@ -115,6 +115,7 @@ def test_there_and_back_twice_and_there_for_good(moving: Pipeline, database_url:
         prepare_postgres(database_url, "app")
         step(pipeline, "verify")
         pipeline.until(lambda: well_looked_at(pipeline), timeout_s=120)
+        step(pipeline, "checkpoint", "before")
         step(pipeline, "shift", "auto")
         assert (0, 10_000) == _reads(database_url)
 
@@ -126,6 +127,7 @@ def test_there_and_back_twice_and_there_for_good(moving: Pipeline, database_url:
         pipeline.until(grows(app, "source", by=30), timeout_s=120)
         nothing_is_wrong(app, SqliteStore(pipeline.folder))
 
+        step(pipeline, "replay", "--from", "before")
         step(pipeline, "verify")
         step(pipeline, "cutover", *KNOWN)
         pipeline.until(grows(app, "target", by=30), timeout_s=120)
