@@ -50,6 +50,12 @@ def install(db: Sqlite, identity: str, *, wanted: Iterable[str] | None = None, w
     with db.write():
         database = introspect(db)
         if metas.exists(db):
+            if metas.fenced(db) and not metas.has_log(db):
+                raise Refusal(
+                    Code.VERB_ILLEGAL,
+                    f"{db.path} is the fenced archive of a completed migration",
+                    hint="its rows are in PostgreSQL; another file, or a backup of this one, can be installed",
+                )
             before = metas.read(db)
         else:
             db.run(f"CREATE TABLE {META}(key TEXT PRIMARY KEY, value)")
@@ -75,7 +81,7 @@ def _bring_up_to_date(db: Sqlite, before: Meta, database: Database, wanted: Iter
         return Rebuilt(before, database, drift, changed=False)
     after = _next_meta(before, database, tables, drift)
     width = max([len(table.key_columns) for table in tables.values()], default=1)
-    existing = len(db.rows(f"PRAGMA table_info({LOG})")) - 4 if _has_log(db) else 0
+    existing = len(db.rows(f"PRAGMA table_info({LOG})")) - 4 if metas.has_log(db) else 0
     if width > existing:
         for statement in log_statements(width, existing):
             db.run(statement)
@@ -98,10 +104,6 @@ def _mark(db: Sqlite) -> None:
     db.run(f"INSERT INTO {LOG}(ts, tab, op) VALUES ({NOW_MS}, {MARKER}, 'm')")
 
 
-def _has_log(db: Sqlite) -> bool:
-    return bool(db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (LOG,)))
-
-
 def _own_triggers(db: Sqlite) -> list[tuple[str, str]]:
     """(trigger name, table name) of the triggers that log; a fence is no business of theirs."""
     found = db.rows(
@@ -122,7 +124,7 @@ def _app_triggers(database: Database) -> dict[str, str]:
 
 def _complete(db: Sqlite, meta: Meta, tables: dict[str, Table], triggers: Sequence[tuple[str, str]]) -> bool:
     expected = sum(len(trigger_statements(tables[one.name], n)) for n, one in meta.tables.items() if one.name in tables)
-    return _has_log(db) and expected == len(triggers) and {one.name for one in meta.tables.values()} == set(tables)
+    return metas.has_log(db) and expected == len(triggers) and {one.name for one in meta.tables.values()} == set(tables)
 
 
 def _next_meta(before: Meta, database: Database, tables: dict[str, Table], drift: Drift) -> Meta:
@@ -243,16 +245,32 @@ def uninstall(db: Sqlite) -> None:
     """Take everything of ours out of the source, in one transaction. Does nothing when nothing is there. Refused while
     the source is fenced: without its fence, writes that belong to the other side would come in."""
     with db.write():
-        if metas.exists(db) and db.rows(f"SELECT 1 FROM {META} WHERE key = 'fence' AND value <> ''"):
+        if metas.fenced(db):
             raise Refusal(
                 Code.VERB_ILLEGAL,
                 f"{db.path} is fenced: writes belong to PostgreSQL",
                 hint="tailrace rollback first; after tailrace complete the file is an archive",
             )
-        for name, _ in _own_triggers(db):
-            db.run(f"DROP TRIGGER {quote(name)}")
-        for table in (LOG, META, PROGRESS, QUARANTINE):
-            db.run(f"DROP TABLE IF EXISTS {table}")
+        _drop_log(db)
+        db.run(f"DROP TABLE IF EXISTS {META}")
+
+
+def archive(db: Sqlite) -> bool:
+    """The same for a source whose migration is completed: the fence stays for good, with the meta table that says what this
+    file is. Returns whether something was there to take out."""
+    with db.write():
+        if not metas.fenced(db):
+            raise Refusal(Code.VERB_ILLEGAL, f"{db.path} is not fenced", hint="tailrace uninstall")
+        present = metas.has_log(db)
+        _drop_log(db)
+    return present
+
+
+def _drop_log(db: Sqlite) -> None:
+    for name, _ in _own_triggers(db):
+        db.run(f"DROP TRIGGER {quote(name)}")
+    for table in (LOG, PROGRESS, QUARANTINE):
+        db.run(f"DROP TABLE IF EXISTS {table}")
 
 
 def detach(db: Sqlite) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
-from capture.sqlite_triggers import META
+from capture.sqlite_triggers import LOG, META
 from schemas.errors import Code, Refusal
 from schemas.formats import SOURCE, refuse_unreadable
 from schemas.model import Database, KeyKind, Table, TableKey
@@ -134,9 +134,18 @@ def write(db: Sqlite, meta: Meta) -> None:
     db.run(f"INSERT OR IGNORE INTO {META}(key, value) VALUES ('pruned_to', '0')")
 
 
+def has_log(db: Sqlite) -> bool:
+    """The archive of a completed migration has a meta table, and no log any more."""
+    return bool(db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (LOG,)))
+
+
+def fenced(db: Sqlite) -> bool:
+    return exists(db) and bool(db.rows(f"SELECT 1 FROM {META} WHERE key = 'fence' AND value <> ''"))
+
+
 def refuse_fenced(db: Sqlite, what: str) -> None:
     """What asks this source to send rows again would be waited for until writes come back, and may overwrite newer ones."""
-    if exists(db) and db.rows(f"SELECT 1 FROM {META} WHERE key = 'fence' AND value <> ''"):
+    if fenced(db):
         raise Refusal(
             Code.VERB_ILLEGAL,
             f"{what}: {db.path} is fenced, writes do not belong to it now",

@@ -1,32 +1,28 @@
-"""Do: the verbs cutover, rollback and complete: gates, the switch by one compare-and-set after the other, and the way back."""
+"""Do: the verbs cutover and rollback: gates, the switch by one compare-and-set after the other, and the way back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import click
 
 from adapters.postgres import Postgres
-from capture.postgres_triggers import removed, resting
 from cli.checkpoint import checkpoint_before_cutover
 from cli.content import report_lines, verify_source
 from cli.cutover_gates import all_gates
-from cli.cutover_wiring import BackLook, actor, fence_of, guard_of, publisher_of, rollback_of, switch_of
+from cli.cutover_wiring import BackLook, authority_of, fence_of, guard_of, rollback_of, switch_of
 from cli.options import as_json, config_of, dry_run, emit
 from cli.rollback_status import rollback_lines, rollback_status
-from cli.wiring import open_source, open_target, telemetry
+from cli.wiring import open_source, telemetry
 from cutover.authority import AuthorityRow
 from cutover.gates import Gate, refuse_closed, waive
-from cutover.prepare import plans_of, prepare_source, prepare_target
+from cutover.prepare import prepare_source, prepare_target
 from cutover.source_fence import SourceFence
-from cutover.target_guard import LOCK_TIMEOUT_MS
-from ops.clock import SystemClock
 from ops.config import Config
 from schemas.authority import Authority, Migration
-from schemas.ddl import full_name
-from schemas.errors import Code, Refusal, Transient
+from schemas.errors import Code, Refusal
 
 STEPS = (
     "keep where the streams stand, as a checkpoint",
@@ -36,17 +32,6 @@ STEPS = (
     "look at the fences again, open the target, store where the way back begins: one transaction",
     "capture the target, so that a rollback loses nothing (window: {days} days)",
 )
-
-COMPLETE_BUDGET_S = 20.0
-
-
-@contextmanager
-def _session(config: Config) -> Iterator[tuple[Postgres, AuthorityRow]]:
-    session = open_target(config, "cutover")
-    try:
-        yield session, AuthorityRow(session, actor=actor())
-    finally:
-        session.close()
 
 
 def gate_lines(gates: Sequence[Gate]) -> list[str]:
@@ -104,7 +89,7 @@ def cutover_command(
     config = config_of(ctx)
     events = telemetry(config, "cutover", terminal=False)
     with ExitStack() as held:
-        session, row = held.enter_context(_session(config))
+        session, row = held.enter_context(authority_of(config))
         before = row.read()
         _refuse_phase(before)
         if not dry_run:
@@ -156,12 +141,12 @@ def rollback_command(
     config = config_of(ctx)
     events = telemetry(config, "rollback", terminal=False)
     with ExitStack() as held:
-        session, row = held.enter_context(_session(config))
+        session, row = held.enter_context(authority_of(config))
         before = row.read()
         look = BackLook(config)
         held.callback(look.close)
         if only_status or dry_run:
-            document = rollback_status(before, look())
+            document = rollback_status(before, look(), row.window())
             emit(document, rollback_lines(document), json_output=json_output)
             return
         if not reason:
@@ -183,68 +168,6 @@ def rollback_command(
     emit(document, lines, json_output=json_output)
     if not document.get("clean", True):
         ctx.exit(4)
-
-
-@click.command("complete")
-@click.option("--yes", "confirmed", default="", help="The word COMPLETE: the way back ends here.")
-@as_json
-@dry_run
-@click.pass_context
-def complete_command(ctx: click.Context, confirmed: str, json_output: bool, dry_run: bool) -> None:
-    """End the rollback window: the sources stay fenced as an archive, and the target stops logging for them."""
-    config = config_of(ctx)
-    with _session(config) as (session, row):
-        before = row.read()
-        if before.authority is not Authority.TARGET:
-            raise Refusal(
-                Code.VERB_ILLEGAL, f"writes belong to {before.authority}", hint="complete comes after a cutover"
-            )
-        if dry_run:
-            emit({"would": "complete"}, ["would end the way back; the sources stay fenced"], json_output=json_output)
-            return
-        if confirmed != "COMPLETE":
-            raise Refusal(Code.USAGE, "complete ends the way back for good", hint="add --yes COMPLETE")
-        token = complete(session, row, before)
-        publisher_of(config, session, telemetry(config, "cutover", terminal=False).say).publish()
-        left = remove_triggers(session)
-    lines = ["completed: PostgreSQL is the database; the SQLite files stay fenced"]
-    lines += [f"{table} is read all the time: its log triggers rest, and were not dropped" for table in left]
-    emit({"token": token, "resting": left}, lines, json_output=json_output)
-
-
-def complete(session: Postgres, row: AuthorityRow, before: Migration) -> int:
-    """The log triggers rest: unlike DROP TRIGGER that waits for no reader, and lets no writer wait behind one
-    (test_complete_waits_for_no_reader). Writers go on meanwhile, and lock tables in another order: a deadlock that takes
-    this transaction back, all of it, is no end (test_there_and_back_and_there_for_good)."""
-    clock = SystemClock()
-    deadline_s = clock.monotonic_s() + COMPLETE_BUDGET_S
-    while True:
-        try:
-            with session.transaction():
-                session.run(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
-                token = row.move(before, Authority.COMPLETED, verb="complete")
-                for plan in plans_of(session):
-                    for statement in resting(plan):
-                        session.run(statement)
-            return token
-        except Transient:
-            if clock.monotonic_s() >= deadline_s:
-                raise
-            clock.sleep(0.05)
-
-
-def remove_triggers(session: Postgres) -> list[str]:
-    """Returns the tables that were read all the while: what rests there does nothing."""
-    left = []
-    for plan in plans_of(session):
-        try:
-            with session.transaction():
-                session.run(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
-                for statement in removed(plan):
-                    session.run(statement)
-        except Transient:
-            left.append(full_name(plan))
-    return left
 
 
 def _refuse_phase(before: Migration) -> None:

@@ -6,10 +6,12 @@ is read (capture), whose lock makes it the only one. The steward, which finishes
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from adapters.postgres import Postgres
@@ -42,7 +44,21 @@ STEWARD_MS = 500
 
 def actor() -> str:
     """Who moves the row, for the journal and the lease: unique for every process."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    try:
+        login = getpass.getuser()
+    except (OSError, KeyError):
+        login = str(os.geteuid())  # a container may have no name for it
+    return f"{login}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+@contextmanager
+def authority_of(config: Config) -> Iterator[tuple[Postgres, AuthorityRow]]:
+    """A session of a verb's own, and the row in it."""
+    session = open_target(config, "cutover")
+    try:
+        yield session, AuthorityRow(session, actor=actor())
+    finally:
+        session.close()
 
 
 def fence_of(config: Config) -> SourceFence:

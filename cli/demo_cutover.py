@@ -28,8 +28,9 @@ from rich.panel import Panel
 
 from cli.backup import backup_source
 from cli.checkpoint import checkpoint_command, replay_command
+from cli.complete import complete_command
 from cli.content import report_lines, verify_source
-from cli.cutover import complete_command, cutover_command, rollback_command
+from cli.cutover import cutover_command, rollback_command
 from cli.demo_parts import configure, end, short, title, watch
 from cli.look import Looker
 from cli.migration import migration_line

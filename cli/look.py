@@ -18,7 +18,7 @@ from cutover.authority import AuthorityRow
 from cutover.shift_row import NOBODY, ShiftRow, Told
 from ops.clock import SystemClock
 from ops.config import Config
-from schemas.authority import Migration
+from schemas.authority import Migration, Window
 from schemas.errors import TailraceError
 from schemas.introspect import introspect
 from schemas.model import KeyKind
@@ -41,18 +41,19 @@ class Looker:
     def look(self) -> dict[str, Any]:
         statuses = [self._one(name) for name in self._names]
         document = whole_status(statuses, max_lag_changes=self._config.limits.max_lag_changes)
-        migration, told = self._migration()
-        document = with_shift(with_migration(document, migration), migration, told, self._config.health.interval_s)
+        migration, told, window = self._migration()
+        document = with_migration(document, migration, window)
+        document = with_shift(document, migration, told, self._config.health.interval_s)
         return with_growth(document, self._config)
 
-    def _migration(self) -> tuple[Migration | None, Told]:
+    def _migration(self) -> tuple[Migration | None, Told, Window | None]:
         try:
             if self._target is None:
-                return None, NOBODY
+                return None, NOBODY, None
             row = AuthorityRow(self._target, actor="status")
-            return row.read(), ShiftRow(self._target, row).read()
+            return row.read(), ShiftRow(self._target, row).read(), row.window()
         except TailraceError:
-            return None, NOBODY
+            return None, NOBODY, None
 
     def _one(self, name: str) -> SourceStatus:
         # The target first: its applied seq is then never newer than the head it is compared with.
@@ -67,7 +68,7 @@ class Looker:
             if db is None:
                 db = self._files[name] = SqliteDatabase(path, timeout_s=1.0)
             with db.read_view():
-                if not db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (META,)):
+                if not metas.has_log(db):
                     return SourceFigures(installed=False)
                 first, head = db.rows(f"SELECT min(seq), max(seq) FROM {LOG}")[0]
                 identity = str(db.rows(f"SELECT value FROM {META} WHERE key = 'identity'")[0][0])

@@ -10,7 +10,7 @@ from typing import Any
 from cutover.shift import RUNNING
 from cutover.shift_row import NOBODY, Told
 from cutover.watch import watches
-from schemas.authority import BUCKETS, Authority, Migration, Phase, legal_verbs, phase_of
+from schemas.authority import BUCKETS, Authority, Migration, Phase, Window, legal_verbs, phase_of
 
 _NEXT = {
     Phase.FENCED: ["tailrace rollback --reason R: takes the switch back"],
@@ -21,7 +21,40 @@ _NEXT = {
 }
 
 
-def with_migration(document: dict[str, Any], migration: Migration | None) -> dict[str, Any]:
+def window_document(window: Window | None) -> dict[str, Any] | None:
+    """The rollback window as JSON; None: writes belong to the sources, or the migration is completed."""
+    if window is None:
+        return None
+    return {
+        "until_ms": window.until_ms,
+        "left_seconds": window.left_s,
+        "owner": window.owner or None,
+        "switched_ms": window.switched_ms,
+    }
+
+
+def window_line(window: dict[str, Any]) -> str:
+    """One line for people: how long a rollback is promised, and who to ask."""
+    owner = f"switched by {window['owner'] or 'unknown'}"
+    left_s = window["left_seconds"]
+    if left_s < 0:
+        return (
+            f"rollback window: over for {_span(-left_s)} ({owner}); a rollback still works, tailrace complete ends it"
+        )
+    return f"rollback window: {_span(left_s)} left ({owner})"
+
+
+def _span(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    days, hours, rest = minutes // 1440, minutes // 60 % 24, minutes % 60
+    if days:
+        return f"{days} days {hours} h"
+    return f"{hours} h {rest} min" if hours else f"{rest} min"
+
+
+def with_migration(
+    document: dict[str, Any], migration: Migration | None, window: Window | None = None
+) -> dict[str, Any]:
     """The status document with `phase`, `authority` and what they mean for the rest.
 
     Args:
@@ -30,7 +63,7 @@ def with_migration(document: dict[str, Any], migration: Migration | None) -> dic
     phases = [one["phase"] for one in document["sources"].values()]
     if migration is None:
         phase = Phase.PLANNED if set(phases) == {"planned"} else None
-        return {**document, "phase": phase, "authority": None, "token": None}
+        return {**document, "phase": phase, "authority": None, "token": None, "window": None}
     copied = None if set(phases) <= {"planned"} else set(phases) <= {"following"}
     phase = phase_of(migration, copied=copied, paused="paused" in phases)
     told = {
@@ -41,6 +74,7 @@ def with_migration(document: dict[str, Any], migration: Migration | None) -> dic
         "read_share": migration.read_share / BUCKETS,
         "failed": migration.failed,
         "no_rollback": migration.no_rollback,
+        "window": window_document(window),
         "legal_verbs": list(legal_verbs(phase)),
     }
     if migration.authority is Authority.SOURCE:

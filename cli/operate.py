@@ -1,21 +1,19 @@
-"""Do: the verbs pause, resume, reset and uninstall; destructive ones ask for the name."""
+"""Do: the verbs pause, resume and reset; destructive ones ask for the name."""
 
 from __future__ import annotations
 
 import click
 
-from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
-from capture.install import accept_history, request_resync, uninstall
+from capture.install import accept_history, request_resync
 from capture.position import known_of
-from capture.sqlite_triggers import META
 from cli.anew import start_over
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
 from cli.wiring import capture_lock, open_source, open_target, open_transport
 from cutover.authority import AuthorityRow
 from ops.config import Config
 from schemas.authority import Authority
-from schemas.errors import Code, Refusal, Transient
+from schemas.errors import Code, Refusal
 from schemas.names import notice_topic, watermark_topic
 from sink.progress import adopt, prepared, read_progress
 
@@ -158,69 +156,3 @@ def _accept(config: Config, source: str) -> None:
         db.close()
         transport.close()
         lock.release()
-
-
-@click.command("uninstall")
-@click.argument("sources", nargs=-1)
-@click.option("--yes", "confirmed", is_flag=True, help="Yes, the sources are no longer captured.")
-@click.option("--keep-wal", is_flag=True, help="Leave a file that `up` switched to WAL in that mode.")
-@as_json
-@dry_run
-@click.pass_context
-def uninstall_command(
-    ctx: click.Context, sources: tuple[str, ...], confirmed: bool, keep_wal: bool, json_output: bool, dry_run: bool
-) -> None:
-    """Take the triggers and the change log out of the sources, and say what stays on the target."""
-    config = config_of(ctx)
-    chosen = chosen_sources(config, sources)
-    if not confirmed and not dry_run:
-        raise Refusal(Code.USAGE, f"uninstall ends the capture of {', '.join(chosen)}", hint="add --yes")
-    lines, document = [], {}
-    for name in chosen:
-        lock = capture_lock(config, name)
-        lock.take(source=name)
-        db = open_source(config, name)
-        try:
-            present = metas.exists(db)
-            if present and not dry_run:
-                # First, since what the file used before is remembered in what uninstall takes away.
-                if not keep_wal:
-                    _restore_journal_mode(db, name)
-                uninstall(db)
-        finally:
-            db.close()
-            lock.release(remove=not dry_run)
-        verb = "would be removed" if dry_run else "removed"
-        document[name] = verb if present else "not installed"
-        told = f"triggers, change log and meta table {verb}; the file is as it was"
-        lines.append(f"{name}: {told if present else 'nothing of ours is in this file'}")
-    schemas = ", ".join(config.target_schema(name) for name in chosen)
-    lines.append(f"left on the target: schemas {schemas} with their tables and guards, and schema tailrace")
-    lines.append(f"left here: the stream {config.transport.path}, backups in {config.backup_folder}/, logs")
-    emit(document, lines, json_output=json_output)
-
-
-def _restore_journal_mode(db: SqliteDatabase, source: str) -> None:
-    """Back to what the file used before `up` switched it to WAL. SQLite leaves WAL only while nobody else has the file open."""
-    journal = _journal_mode_before(db)
-    if journal is None or journal == "wal":
-        return
-    try:
-        now = str(db.rows(f"PRAGMA journal_mode={journal}")[0][0])
-    except Transient:
-        now = "wal"
-    if now != journal:
-        raise Refusal(
-            Code.SOURCE_BUSY,
-            f"the file was in mode {journal} before, and stays in WAL while another connection has it open; nothing was removed",
-            source=source,
-            hint="close the application's connections for a moment, or add --keep-wal",
-        )
-
-
-def _journal_mode_before(db: SqliteDatabase) -> str | None:
-    """What the file used before `up` switched it to WAL, if it did."""
-    if not db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (META,)):
-        return None
-    found = db.rows(f"SELECT value FROM {META} WHERE key = 'journal_mode'")
-    return str(found[0][0]) if found else None

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cli.migration import migration_line, shift_line
+from cli.migration import migration_line, shift_line, window_line
 
 _STATE_STYLE = {"following": "green", "caught-up": "cyan", "copied": "cyan", "copying": "yellow", "requested": "yellow"}
 MAX_TABLES_SHOWN = 18
@@ -68,6 +68,8 @@ def growth_line(growth: Mapping[str, Any]) -> str:
 def status_lines(document: dict[str, Any]) -> list[str]:
     """`status` without a terminal."""
     lines = [migration_line(document), shift_line(document)]
+    if document.get("window"):
+        lines.insert(1, window_line(document["window"]))
     for name, source in document["sources"].items():
         lines.append(lag_line(name, source))
         lines.append(

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cli.migration import window_document, window_line
 from cutover.drain import Reached
-from schemas.authority import Authority, Migration
+from schemas.authority import Authority, Migration, Window
 
 
-def rollback_status(before: Migration, found: Mapping[str, Reached | None]) -> dict[str, Any]:
+def rollback_status(
+    before: Migration, found: Mapping[str, Reached | None], window: Window | None = None
+) -> dict[str, Any]:
     """`found`: source -> how far the way back is applied there."""
     there = before.authority in (Authority.TARGET, Authority.TO_SOURCE)
     unknown = sorted(name for name, one in found.items() if one is None) if there else []
@@ -24,7 +27,7 @@ def rollback_status(before: Migration, found: Mapping[str, Reached | None]) -> d
         "no_rollback": before.no_rollback,
         "kept": kept,
         "unknown": unknown,
-        "window_until_ms": before.window_until_ms,
+        "window": window_document(window),
         "can_rollback": may,
     }
 
@@ -36,6 +39,8 @@ def rollback_lines(document: Mapping[str, Any]) -> list[str]:
     if document["authority"] is Authority.COMPLETED:
         return ["completed: there is no way back"]
     lines = [f"writes belong to {document['authority']} (token {document['token']})"]
+    if document["window"]:
+        lines.append(window_line(document["window"]))
     lines += [f"would lose {what}: {why}" for what, why in document["no_rollback"].items()]
     lines += [f"would lose {row}" for row in document["kept"]]
     lines += [f"not known how far the way back is at {name}" for name in document["unknown"]]

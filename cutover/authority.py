@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapters.postgres import Postgres
-from schemas.authority import Authority, Migration, may_move
+from schemas.authority import Authority, Migration, Window, may_move
 from schemas.errors import Code, Refusal, Superseded
 
 SILENT_MS = 4000
@@ -21,8 +21,16 @@ SILENT_MS = 4000
 
 _READ = (
     "SELECT authority, token, drained, owner, extract(epoch FROM lease_until - clock_timestamp())::double precision, "
-    "reverse_start, reverse_label, cutoff::text, read_share, no_rollback::text, failed, "
-    "(extract(epoch FROM window_until) * 1000)::bigint FROM tailrace.migration WHERE id = 1"
+    "reverse_start, reverse_label, cutoff::text, read_share, no_rollback::text, failed "
+    "FROM tailrace.migration WHERE id = 1"
+)
+
+_WINDOW = (
+    "SELECT (extract(epoch FROM m.window_until) * 1000)::bigint, "
+    "extract(epoch FROM m.window_until - clock_timestamp())::double precision, j.actor, "
+    "(extract(epoch FROM j.at) * 1000)::bigint FROM tailrace.migration AS m LEFT JOIN LATERAL (SELECT actor, at FROM "
+    "tailrace.journal WHERE before = 'to_target' AND after = 'target' ORDER BY seq DESC LIMIT 1) AS j ON true "
+    "WHERE m.id = 1 AND m.authority IN ('target', 'to_source') AND m.window_until IS NOT NULL"
 )
 
 
@@ -50,8 +58,15 @@ class AuthorityRow:
             read_share=row[8],
             no_rollback=json.loads(row[9]),
             failed=row[10],
-            window_until_ms=row[11],
         )
+
+    def window(self) -> Window | None:
+        """None: no rollback of writes is possible now, so none is promised."""
+        found = self._target.rows(_WINDOW)
+        if not found:
+            return None
+        until_ms, left_s, switched_by, switched_ms = found[0]
+        return Window(until_ms, left_s, str(switched_by or "").partition(":")[0], switched_ms)
 
     def move(
         self,

@@ -77,9 +77,10 @@ class EmbeddedKafka:
         properties = self._folder / "server.properties"
         properties.write_text("".join(f"{name}={value}\n" for name, value in self._all_settings().items()))
         if not (self._folder / "data" / "meta.properties").exists():
+            # Beside its option: one in sixty-four begins with a dash.
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             done = subprocess.run(
-                self._java("256m", "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)),
+                self._java("256m", "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)),
                 capture_output=True,
                 check=False,
             )

@@ -90,8 +90,18 @@ class Migration:
     """What the reverse stream can no longer carry -> why; not empty: rollback would lose something."""
     failed: str = ""
     """Why the last move was taken back; cleared by the next."""
-    window_until_ms: int | None = None
-    """End of the rollback window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Until when a rollback is promised, while writes belong to the target. By the target's own clock."""
+
+    until_ms: int
+    left_s: float
+    """Below zero: it has ended. Nothing happens by itself then: a rollback still works, and `complete` ends it."""
+    owner: str
+    """Whose switch it was: login and machine; empty: not known."""
+    switched_ms: int | None = None
 
 
 def may_move(before: Authority, after: Authority) -> bool:

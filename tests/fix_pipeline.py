@@ -76,6 +76,13 @@ class Pipeline:
         self.processes[role].send_signal(signal.SIGKILL)
         self.processes[role].wait()
 
+    def end(self, *roles: str) -> None:
+        """As an operator ends daemons."""
+        for role in roles:
+            self.processes[role].terminate()
+        for role in roles:
+            assert 0 == self.processes.pop(role).wait(timeout=60), self.story()
+
     def wait_killed(self, role: str, *, timeout_s: float = 150.0) -> None:
         """Until the armed point killed the process; a point that is never reached is a failure of the test. Where the
         test writes, writing goes on until then, however slow the machine is."""

@@ -13,7 +13,7 @@ import pytest
 
 from adapters.postgres import Postgres
 from capture import meta as metas
-from cli.cutover import complete, remove_triggers
+from cli.complete import complete, drop_left_over
 from cutover.authority import AuthorityRow
 from schemas.authority import Authority
 from schemas.errors import Failed, Refusal, TailraceError, Transient
@@ -185,12 +185,12 @@ def test_complete_waits_for_no_reader(rig: Rig) -> None:
     reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ")
     reader.rows("SELECT count(*) FROM cases.t")
     complete(rig.target, rig.row, rig.row.read())
-    assert ["cases.t"] == [name.replace('"', "") for name in remove_triggers(rig.target)]
+    assert ["cases.t"] == [name.replace('"', "") for name in drop_left_over(rig.target)]
     assert Authority.COMPLETED is rig.row.read().authority
     application(rig).run("INSERT INTO cases.t VALUES (160, 'completed', NULL)")
     assert [(2,)] == reader.rows("SELECT count(*) FROM cases.t")
     reader.run("ROLLBACK")
-    assert [] == remove_triggers(rig.target)
+    assert [] == drop_left_over(rig.target)
 
 
 def test_what_asks_a_fenced_source_for_rows_is_refused(rig: Rig) -> None:
