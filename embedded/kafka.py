@@ -80,7 +80,9 @@ class EmbeddedKafka:
             # Beside its option: one in sixty-four begins with a dash.
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             done = subprocess.run(
-                self._java("256m", "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)),
+                self._java(
+                    "256m", "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)
+                ),
                 capture_output=True,
                 check=False,
             )
