@@ -6,21 +6,22 @@ does not fit, and widens then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
-from schemas.codecs_dates import form_of, loosened, python_form
-from schemas.model import ROWID_COLUMN, Column, KeyKind, Table
+from schemas.forms import is_formed, matches, proposed, surely
+from schemas.model import ROWID_COLUMN, Affinity, Column, KeyKind, Table
 from schemas.names import quote
 from schemas.ports import Sqlite
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnProfile:
-    """Counts of storage classes; `awkward_text`: TEXT with a NUL; `small_ints`: all integers are 0 or 1 (asked only of
-    what is declared or ordered boolean); `infinite`: a real is; `form`: the codec whose form all texts have, of a column
-    declared or ordered as a date or as JSON ("" otherwise)."""
+    """Counts of storage classes; `awkward_text`: TEXT with a NUL; `small_ints`: all integers are 0 or 1, asked of what is
+    declared or ordered boolean or an amount; `infinite`: a real is, asked of these and of INTEGER and NUMERIC affinity;
+    `form`: the codec whose form all texts have, of a column declared or ordered as a date or as JSON ("" otherwise)."""
 
     ints: int = 0
     reals: int = 0
@@ -46,13 +47,14 @@ class TableProfile:
     columns: Mapping[str, ColumnProfile]
 
 
-_PER_COLUMN = 7
 _GROUP_COLUMNS = 200
 """SQLite allows 2000 result columns, and an expression a depth of 1000."""
 _SAMPLE_ROWS = 200
 _PIECES = 64
 _PIECE_SPAN = 20_000
 """Below this span of rowids a table is read in one piece."""
+_LONG_BYTES = 40
+"""Mean length from which printf(), which finds a NUL by strlen, is cheaper than instr(), which walks characters."""
 Said = Callable[[int, int], None]
 
 
@@ -63,11 +65,11 @@ def profile_table(
     asked: Mapping[str, str] = MappingProxyType({}),
     said: Said = lambda rows, expected: None,  # noqa: ARG005
 ) -> TableProfile:
-    """Scan one table once in the caller's view, in pieces of the rowid where it has one; then once for each form.
+    """Scan one table once in the caller's view, in pieces of the rowid where it has one.
 
-    A piece is first tested against what was seen so far, every column in one condition: where all hold, counts of values
-    that are not NULL say the rest, and clean data costs little more than its typeof (bench/plan.py). A piece that holds
-    anything new is counted class by class.
+    In a piece every column whose values were of one kind so far is tested for that kind, all in one condition: where it
+    holds, counts of values that are not NULL say the rest, and clean data costs little more than its typeof
+    (bench/plan.py). Columns of a mix are counted class by class beside it. Where the condition fails, so are the others.
 
     Args:
         asked: column -> type that the operator ordered: its form is looked for, whatever the column is declared.
@@ -76,40 +78,24 @@ def profile_table(
     rows = 0
     columns: dict[str, ColumnProfile] = {}
     edges = _edges(db, table)
+    indexed = {term.column for index in table.indexes for term in index.terms}
     for start in range(0, len(table.columns), _GROUP_COLUMNS):
-        part = table.columns[start : start + _GROUP_COLUMNS]
-        names = ", ".join(f"{quote(column.name)} COLLATE BINARY AS {quote(column.name)}" for column in part)
-        found = _counted(db, part, f"(SELECT {names} FROM {quote(table.name)} LIMIT {_SAMPLE_ROWS})")[1]
-        seen = [_seen(one) for one in found]
-        total, sums = 0, [ColumnProfile() for _ in part]
+        group = table.columns[start : start + _GROUP_COLUMNS]
+        part = [_Watched(one, asked.get(one.name, ""), table, indexed=one.name in indexed) for one in group]
+        _sample(db, table, part)
+        total = 0
         for at, where in enumerate(edges, 1):
-            source = f"{quote(table.name)}{where}"
-            piece = _as_expected(db, part, seen, asked, source) or _counted(db, part, source)
-            total += piece[0]
-            sums = [_together(one, other) for one, other in zip(sums, piece[1], strict=True)]
-            seen = [old | _seen(one) for old, one in zip(seen, sums, strict=True)]
+            for one in part:
+                one.propose(db, table)
+            total += _piece(db, part, f"{quote(table.name)}{where}")
             said(total, total * len(edges) // at)
         rows = total
-        columns.update(zip([column.name for column in part], sums, strict=True))
-    for column in table.columns:
-        one = columns[column.name]
-        if one.classes == {"text"} and not one.awkward_text:
-            columns[column.name] = replace(one, form=_form(db, table, column, one.texts, asked.get(column.name, "")))
-    _measure(db, table, columns)
+        for one in part:
+            one.propose(db, table)  # its first text may lie in the last piece
+            columns[one.column.name] = replace(one.total, form=_form(db, table, one))
     if table.key.kind is KeyKind.ROWID:
         columns[ROWID_COLUMN] = ColumnProfile(ints=rows)
     return TableProfile(rows, columns)
-
-
-def _measure(db: Sqlite, table: Table, columns: dict[str, ColumnProfile]) -> None:
-    """The longest value of each indexed column of text or blobs: an index row of PostgreSQL has a limit."""
-    terms = {term.column for index in table.indexes for term in index.terms}
-    names = [c.name for c in table.columns if c.name in terms and (columns[c.name].texts or columns[c.name].blobs)]
-    if not names:
-        return
-    parts = ", ".join(f"max(length(CAST({quote(name)} AS BLOB)))" for name in names)
-    for name, longest in zip(names, db.rows(f"SELECT {parts} FROM {quote(table.name)}")[0], strict=True):
-        columns[name] = replace(columns[name], max_bytes=int(longest or 0))
 
 
 def _edges(db: Sqlite, table: Table) -> list[str]:
@@ -126,80 +112,195 @@ def _edges(db: Sqlite, table: Table) -> list[str]:
     return [f" WHERE {rowid} BETWEEN {at} AND {min(at + step - 1, high)}" for at in range(low, high + 1, step)]
 
 
-def _as_expected(
-    db: Sqlite, part: Sequence[Column], seen: Sequence[Collection[str]], asked: Mapping[str, str], source: str
-) -> tuple[int, list[ColumnProfile]] | None:
-    """The profile of a piece in which every column holds its one class and nothing that matters besides; else None."""
-    tests, counted = [], []
-    for column, classes in zip(part, seen, strict=True):
-        c = quote(column.name)
-        kinds = set(classes) - {"null"}
-        if not kinds:
-            tests.append(f"{c} IS NULL")
-            continue
-        (kind,) = kinds if len(kinds) == 1 else ("",)
-        if kind not in _TYPEOF or _matters(column, asked.get(column.name, "")):
-            return None  # a mix, or a column of which more must be known
-        plain = f" AND instr({c}, char(0)) = 0" if kind == "text" else ""
-        test = f"typeof({c}) = '{_TYPEOF[kind]}'{plain}"
-        if "null" in classes:
-            counted.append(column.name)
-            test = f"({c} IS NULL OR {test})"
-        tests.append(test)
-    # CASE takes the tests one by one and stops at the first that fails; a plain sum would compute all of them.
-    good = f"sum(CASE WHEN {' AND '.join(tests)} THEN 1 ELSE 0 END)"
-    counts = "".join(f", count({quote(name)})" for name in counted)
-    fine, rows, *present = db.rows(f"SELECT {good}, count(*){counts} FROM {source}")[0]
-    if (fine or 0) != rows:
-        return None
-    there = dict(zip(counted, present, strict=True))
-    profiles = []
-    for column, classes in zip(part, seen, strict=True):
-        kinds = set(classes) - {"null"}
-        count = there.get(column.name, rows) if kinds else 0
-        ints, reals, texts, blobs = (count if one in kinds else 0 for one in _TYPEOF)
-        profiles.append(ColumnProfile(ints, reals, texts, blobs, rows - count))
-    return int(rows), profiles
-
-
 _TYPEOF = {"int": "integer", "real": "real", "text": "text", "blob": "blob"}
+_MARKS = frozenset({"null", "large", "infinite", "formless"})
+"""Kinds of value beside the classes. `awkward` is none of these: text with and without a NUL is a mix."""
 
 
-def _seen(one: ColumnProfile) -> frozenset[str]:
-    return one.classes | ({"null"} if one.nulls else set()) | ({"awkward"} if one.awkward_text else set())
+class _Watched:
+    """One column in the course of the scan. `seen`: the classes and marks of all values so far."""
 
+    def __init__(self, column: Column, asked: str, table: Table, *, indexed: bool) -> None:
+        word = column.declared.upper()
+        amount = asked == "numeric" or word.startswith(("DEC", "NUMERIC"))
+        self.column = column
+        self.c = quote(column.name)
+        self.asked = asked
+        self.indexed = indexed
+        self.total = ColumnProfile()
+        self.seen: frozenset[str] = frozenset()
+        self.long = False
+        self.formed = 0
+        """Texts that were found to have the first of `forms`."""
+        self.forms: tuple[str, ...] = ()
+        self._is_rowid = table.key.kind is KeyKind.ROWID_ALIAS and column.name in table.key.columns
+        self._formless = not is_formed(column, asked)
+        self._asks_small = amount or "BOOL" in word or asked == "boolean"
+        self._asks_finite = amount or asked == "boolean" or column.affinity in (Affinity.INTEGER, Affinity.NUMERIC)
 
-def _matters(column: Column, asked: str) -> bool:
-    """Is it asked whether all integers are 0 and 1, or whether a real is infinite?"""
-    word = column.declared.upper()
-    return "BOOL" in word or asked in ("boolean", "numeric") or word.startswith(("DEC", "NUMERIC"))
+    @property
+    def kinds(self) -> frozenset[str]:
+        return self.seen - _MARKS
 
+    def propose(self, db: Sqlite, table: Table) -> None:
+        if self.kinds == {"text"} and not self._formless:
+            self._formless = True  # asked once
+            self.forms = proposed(db, table, self.column, self.asked)
 
-def _counted(db: Sqlite, part: Sequence[Column], source: str) -> tuple[int, list[ColumnProfile]]:
-    """Class by class. NUL is found by instr(x, char(0)), which length() stops at."""
-    parts = ["count(*)"]
-    for column in part:
-        c = quote(column.name)
-        parts += [
-            f"sum(typeof({c}) = 'integer')",
-            f"sum(typeof({c}) = 'real')",
-            f"sum(typeof({c}) = 'text')",
-            f"sum(typeof({c}) = 'blob')",
-            f"sum(CASE typeof({c}) WHEN 'text' THEN instr({c}, char(0)) > 0 ELSE 0 END)",
-            f"min(CASE typeof({c}) WHEN 'integer' THEN {c} COLLATE BINARY IN (0, 1) ELSE 1 END)",
-            f"max(CASE typeof({c}) WHEN 'real' THEN {c} COLLATE BINARY IN (9e999, -9e999) ELSE 0 END)",
+    @property
+    def form(self) -> str:
+        return self.forms[0] if self.forms and "formless" not in self.seen and self.kinds == {"text"} else ""
+
+    @property
+    def test(self) -> str | None:
+        """Condition of a value like those seen so far; None for a mix."""
+        if not self.kinds:
+            return f"{self.c} IS NULL"
+        if len(self.kinds) > 1 or "awkward" in self.kinds:
+            return None
+        if self._is_rowid:
+            return "1"  # an integer whatever was written
+        (kind,) = self.kinds
+        test = self._plain(kind)
+        return f"({self.c} IS NULL OR {test})" if "null" in self.seen else f"({test})"
+
+    def _plain(self, kind: str) -> str:
+        c = self.c
+        test = f"typeof({c}) = '{_TYPEOF[kind]}'"
+        if kind == "int" and self._asks_small and "large" not in self.seen:
+            return f"{test} AND {c} COLLATE BINARY IN (0, 1)"
+        if kind == "real" and self._asks_finite and "infinite" not in self.seen:
+            return f"{test} AND {c} COLLATE BINARY NOT IN (9e999, -9e999)"
+        if kind != "text":
+            return test
+        sure = surely(self.form, c) if self.form else None
+        if sure is not None:
+            return sure
+        # What printf() wrote is text and ends at a NUL: only a text without one is equal to it, byte for byte.
+        test = f"printf('%s', {c}) COLLATE BINARY = +{c}" if self.long else f"{test} AND instr({c}, char(0)) = 0"
+        return f"{test} AND {matches(self.form, c)}" if self.form else test
+
+    def counts(self) -> list[str]:
+        """What is asked beside the condition."""
+        parts = [f"count({self.c})"] if self.kinds and "null" in self.seen else []
+        return parts + self._longest(self.c) if self.kinds & {"text", "blob"} else parts
+
+    def _longest(self, value: str) -> list[str]:
+        return [f"max(length(CAST({value} AS BLOB)))"] if self.indexed else []
+
+    def expected(self, rows: int, answer: Iterator[Any]) -> None:
+        """Take a piece in which the condition held. `answer`: of `counts`."""
+        count = (next(answer) if "null" in self.seen else rows) if self.kinds else 0
+        ints, reals, texts, blobs = (count if kind in self.kinds else 0 for kind in _TYPEOF)
+        longest = int(next(answer) or 0) if self.indexed and self.kinds & {"text", "blob"} else 0
+        small = bool(ints) and self._asks_small and "large" not in self.seen
+        self.formed += texts if self.form else 0
+        self._add(ColumnProfile(ints, reals, texts, blobs, rows - count, small_ints=small, max_bytes=longest))
+
+    def figures(self) -> list[str]:
+        """Class by class. NUL is found by instr(x, char(0)), which length() stops at."""
+        c = self.c
+        text = f"CASE typeof({c}) WHEN 'text' THEN"
+        return [
+            *(f"sum(typeof({c}) = '{word}')" for word in _TYPEOF.values()),
+            f"sum({text} instr({c}, char(0)) > 0 ELSE 0 END)",
+            *(
+                [f"min(CASE typeof({c}) WHEN 'integer' THEN {c} COLLATE BINARY IN (0, 1) ELSE 1 END)"]
+                * self._asks_small
+            ),
+            *([f"sum(CASE typeof({c}) WHEN 'real' THEN abs({c}) = 9e999 ELSE 0 END)"] * self._asks_finite),
+            *([f"sum({text} {matches(self.form, c)} ELSE 0 END)"] if self.form else []),
+            *self._longest(f"CASE WHEN typeof({c}) IN ('text', 'blob') THEN {c} END"),
         ]
-    answer = db.rows(f"SELECT {', '.join(parts)} FROM {source}")[0]
-    rows = int(answer[0])
-    profiles = []
-    for at in range(len(part)):
-        figures = [int(value or 0) for value in answer[1 + at * _PER_COLUMN : 1 + (at + 1) * _PER_COLUMN]]
-        ints, reals, texts, blobs, awkward, small, infinite = figures
+
+    def count(self, rows: int, answer: Iterator[Any]) -> None:
+        """Take a piece that was counted. `answer`: of `figures`."""
+        ints, reals, texts, blobs, awkward = (int(next(answer) or 0) for _ in range(5))
+        small = self._asks_small and bool(next(answer)) and ints > 0
+        infinite = self._asks_finite and bool(next(answer))
+        formed = int(next(answer) or 0) if self.form else texts
+        longest = int(next(answer) or 0) if self.indexed else 0
         nulls = rows - ints - reals - texts - blobs
-        profiles.append(
-            ColumnProfile(ints, reals, texts, blobs, nulls, awkward, bool(small) and ints > 0, bool(infinite))
+        if self.form:
+            self.formed += formed
+        marks = {"formless"} if formed != texts else set()
+        is_small = bool(small) and ints > 0
+        self._add(
+            ColumnProfile(ints, reals, texts, blobs, nulls, awkward, is_small, bool(infinite), "", longest), marks
         )
-    return rows, profiles
+
+    def look(self, rows: int, answer: Iterator[Any]) -> None:
+        """Take a sample: what was seen, nothing that is counted."""
+        self.count(rows, answer)
+        self.total, self.formed = ColumnProfile(), 0
+
+    def _add(self, one: ColumnProfile, marks: frozenset[str] | set[str] = frozenset()) -> None:
+        flags = {
+            "null": one.nulls,
+            "awkward": one.awkward_text,
+            "large": one.ints and not one.small_ints,
+            "infinite": one.infinite,
+        }
+        self.seen |= one.classes | {name for name, there in flags.items() if there} | marks
+        # A real that is infinite is tested for until there is one.
+        self.total = replace(_together(self.total, one), infinite="infinite" in self.seen)
+
+
+def _sample(db: Sqlite, table: Table, part: Sequence[_Watched]) -> None:
+    """The first rows: what to test for, and how long texts are."""
+    names = ", ".join(f"{one.c} COLLATE BINARY AS {one.c}" for one in part)
+    source = f"(SELECT {names} FROM {quote(table.name)} LIMIT {_SAMPLE_ROWS})"
+    rows, answer = _asked(db, [part_of for one in part for part_of in one.figures()], source)
+    lengths = db.rows(f"SELECT {', '.join(f'avg(length({one.c}))' for one in part)} FROM {source}")[0]
+    for one, length in zip(part, lengths, strict=True):
+        one.look(rows, answer)
+        one.long = (length or 0) >= _LONG_BYTES
+
+
+def _piece(db: Sqlite, part: Sequence[_Watched], source: str) -> int:
+    """Read one piece; its number of rows."""
+    tests = {one.column.name: one.test for one in part}
+    plain = [one for one in part if tests[one.column.name] is not None]
+    mixed = [one for one in part if tests[one.column.name] is None]
+    # CASE takes the tests one by one and stops at the first that fails; a plain sum would compute all of them.
+    good = " AND ".join(test for test in tests.values() if test is not None) or "1"
+    questions = [f"sum(CASE WHEN {good} THEN 1 ELSE 0 END)"]
+    questions += [question for one in plain for question in one.counts()]
+    questions += [question for one in mixed for question in one.figures()]
+    rows, answer = _asked(db, questions, source)
+    if (next(answer) or 0) == rows:
+        for one in plain:
+            one.expected(rows, answer)
+        for one in mixed:
+            one.count(rows, answer)
+        return rows
+    # Something is new in it, and which column it is, was not asked.
+    _, counted = _asked(db, [question for one in plain for question in one.figures()], source)
+    for one in plain:
+        for _ in one.counts():
+            next(answer)
+        one.count(rows, counted)
+    for one in mixed:
+        one.count(rows, answer)
+    return rows
+
+
+def _asked(db: Sqlite, questions: Sequence[str], source: str) -> tuple[int, Iterator[Any]]:
+    rows, *answer = db.rows(f"SELECT {', '.join(['count(*)', *questions])} FROM {source}")[0]
+    return int(rows), iter(answer)
+
+
+def _form(db: Sqlite, table: Table, one: _Watched) -> str:
+    """The form of a column that is all text. What the scan did not show, one count decides."""
+    if one.total.classes != {"text"} or one.total.awkward_text or not one.forms:
+        return ""
+    if one.formed == one.total.texts:
+        return one.forms[0]
+    for form in one.forms:
+        found = db.rows(f"SELECT count(*) FROM {quote(table.name)} WHERE {matches(form, one.c)}")[0][0]
+        if found == one.total.texts:
+            return form
+    return ""
 
 
 def _together(one: ColumnProfile, other: ColumnProfile) -> ColumnProfile:
@@ -213,66 +314,5 @@ def _together(one: ColumnProfile, other: ColumnProfile) -> ColumnProfile:
         one.awkward_text + other.awkward_text,
         (one.small_ints or not one.ints) and (other.small_ints or not other.ints) and one.ints + other.ints > 0,
         one.infinite or other.infinite,
+        max_bytes=max(one.max_bytes, other.max_bytes),
     )
-
-
-def _form(db: Sqlite, table: Table, column: Column, texts: int, asked: str) -> str:
-    """The form of a column that is all text. The first value proposes it, one count decides.
-
-    A text that SQLite counts and the codec refuses (the year 0) widens the column later; none is changed.
-    """
-    declared, name, c = (asked or column.declared).upper(), quote(table.name), quote(column.name)
-    if "JSON" in declared:
-        return "json" if _count(db, f"SELECT count(*) FROM {name} WHERE json_valid({c})") == texts else ""
-    if not declared.startswith(("DATE", "TIMESTAMP")):
-        return ""
-    first = db.rows(f"SELECT {c} FROM {name} WHERE {c} IS NOT NULL LIMIT 1")
-    form = form_of(first[0][0]) if first and type(first[0][0]) is str else None
-    if form is None:
-        return ""
-    for candidate in _candidates(form):
-        if _count(db, f"SELECT count(*) FROM {name} WHERE {_matches(candidate, c)}") == texts:
-            return candidate
-    return ""
-
-
-def _candidates(form: str) -> tuple[str, ...]:
-    """Six digits throughout and never zero: `T` is how Python writes it, which leaves zeros out one day."""
-    if not form.startswith("timestamp:"):
-        return (form,)
-    if form[11] not in "06":
-        return (form, loosened(form))
-    loose = python_form(form)
-    return (loose, form) if form[10:12] == "T6" else (form, loose)
-
-
-def _matches(form: str, c: str) -> str:
-    """SQLite condition: `c` has the form, and its day exists (strftime answers another one else)."""
-    day = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
-    # Without a modifier SQLite gives '2024-02-30' back as it came; most days need no calendar at all.
-    exists = (
-        f"(substr({c}, 9, 2) BETWEEN '01' AND '28' AND substr({c}, 6, 2) BETWEEN '01' AND '12' "
-        f"OR strftime('%Y-%m-%d', {c}, '+0 days') = substr({c}, 1, 10))"
-    )
-    if form == "date":
-        return f"{c} GLOB '{day}' AND {exists}"
-    middle, precision, zone = " " if form[10] == "_" else "T", form[11], form[12:]
-    minutes = f"{day}{middle}[0-9][0-9]:[0-9][0-9]"
-    seconds = f"{minutes}:[0-9][0-9]"
-    globs = {
-        "m": [minutes],
-        "0": [seconds],
-        "3": [f"{seconds}.{'[0-9]' * 3}"],
-        "6": [f"{seconds}.{'[0-9]' * 6}"],
-        "u": [seconds, f"{seconds}.{'[0-9]' * 6}"],
-        "x": [f"{seconds}.{'[0-9]' * 3}", f"{seconds}.{'[0-9]' * 6}"],
-        "n": [minutes, seconds, f"{seconds}.{'[0-9]' * 6}"],
-    }[precision]
-    shape = " OR ".join(f"{c} GLOB '{glob}{zone}'" for glob in globs)
-    left_out = {"u": [".000000"], "x": [".[0-9][0-9][0-9]000"], "n": [".000000", ":[0-9][0-9]:00"]}
-    zero = "".join(f" AND {c} NOT GLOB '*{one}{zone}'" for one in left_out.get(precision, ()))
-    return f"({shape}){zero} AND {exists}"
-
-
-def _count(db: Sqlite, sql: str) -> int:
-    return int(db.rows(sql)[0][0])
