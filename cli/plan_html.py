@@ -82,7 +82,8 @@ def _table(table: Mapping[str, Any]) -> str:
 
 
 def _object(one: Mapping[str, Any]) -> str:
-    return f"{escape(one['kind'])} {_code(one['name'])}"
+    target = f" &rarr; {_code(one['target'])}" if one["target"] not in (None, one["name"]) else ""
+    return f"{escape(one['kind'])} {_code(one['name'])}{target}"
 
 
 def _tag(word: str) -> str:

@@ -33,7 +33,7 @@ def _source(source: str, part: Mapping[str, Any]) -> Iterator[str]:
         for one in part["objects"]:
             if one["verdict"] == verdict:
                 reason = f" ({one['reason']})" if one["reason"] else ""
-                yield f"    {verdict}: {one['kind']} {one['name']} on {one['table']}{reason}"
+                yield f"    {verdict}: {one['kind']} {_name(one)} on {one['table']}{reason}"
     yield "  what is there when"
     for stage in part["stages"]:
         yield f"    {stage['when']}: {summary(stage['objects'])}"
@@ -53,6 +53,10 @@ def _table(table: Mapping[str, Any]) -> Iterator[str]:
     if table["seen"]:
         yield "    what your code will see"
         yield from (f"      {one['column']}: {one['text']}" for one in table["seen"])
+
+
+def _name(one: Mapping[str, Any]) -> str:
+    return f"{one['name']} -> {one['target']}" if one["target"] not in (None, one["name"]) else str(one["name"])
 
 
 def summary(objects: list[str], *, most: int = 12) -> str:

@@ -199,6 +199,7 @@ def _document(config: Config, source: str, show: ProfileBar | None) -> dict[str,
             {
                 "table": o.table,
                 "name": o.name,
+                "target": o.target or None,
                 "kind": o.kind,
                 "verdict": o.verdict.value,
                 "reason": o.reason,
@@ -207,7 +208,7 @@ def _document(config: Config, source: str, show: ProfileBar | None) -> dict[str,
             for o in objects
         ],
         "stages": [
-            {"when": when.value, "objects": [f"{o.kind} {o.name} of {o.table}" for o in objects if o.when is when]}
+            {"when": when.value, "objects": [f"{o.kind} {o.label} of {o.table}" for o in objects if o.when is when]}
             for when in When
             if when is not When.NEVER
         ],

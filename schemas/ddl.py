@@ -85,12 +85,13 @@ def indexes(
         taken: names in the target schema that belong to other tables: `t_a` (b) and `t` (a_b) would share one.
         longest: source column -> bytes of its longest value, to keep index rows under PostgreSQL's limit.
     """
-    return [made for _, made in _pairs(table, plan, longest or {}, taken)]
+    return [made for _, made in index_pairs(table, plan, longest or {}, taken)]
 
 
-def _pairs(
+def index_pairs(
     table: Table, plan: TablePlan, longest: Mapping[str, int], others: Iterable[str] = ()
 ) -> list[tuple[Index, IndexDdl]]:
+    """Each index of the source beside its DDL; see `indexes`."""
     result: list[tuple[Index, IndexDdl]] = []
     # The plan may still have a column that the source has dropped, and has the rowid where that is the key.
     own = {column.name: column for column in table.columns}
@@ -239,7 +240,7 @@ def _is_key(parent: Table, plan: TablePlan, wanted: set[str]) -> bool:
         and index.where is None
         and made.verdict == "carried"
         and {fold(term.column or "") for term in index.terms} == wanted
-        for index, made in _pairs(parent, plan, {})
+        for index, made in index_pairs(parent, plan, {})
     )
 
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from schemas.advice import of_trigger, of_virtual
-from schemas.ddl import foreign_keys, indexes
+from schemas.ddl import foreign_keys, index_pairs
 from schemas.grammar import Untranslatable
 from schemas.model import Database, KeyKind, SchemaObject, Table
 from schemas.names import fold
@@ -58,6 +58,12 @@ class ObjectVerdict:
     verdict: Verdict
     reason: str
     when: When = When.NEVER
+    target: str = ""
+    """Its name on the target, where it may have another one there."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} -> {self.target}" if self.target not in ("", self.name) else self.name
 
 
 def verdicts(
@@ -120,9 +126,11 @@ def _of_table(
 ) -> Iterator[ObjectVerdict]:
     yield _key(table)
     yield from _columns(table, plan)
-    for index in indexes(table, plan, longest=longest):
-        when = When.CAUGHT_UP if index.sql else When.NEVER
-        yield ObjectVerdict(table.name, index.name, "index", Verdict(index.verdict), index.reason, when)
+    for index, made in index_pairs(table, plan, longest):
+        when = When.CAUGHT_UP if made.sql else When.NEVER
+        # A constraint's index has a name in SQLite that nobody gave it.
+        name = index.name if index.origin == "c" else made.name
+        yield ObjectVerdict(table.name, name, "index", Verdict(made.verdict), made.reason, when, target=made.name)
     for at, key in enumerate(foreign_keys(table, plan, parents)):
         when = When.VALIDATED if key.sql else When.NEVER
         count = orphaned.get((table.name, at), 0)

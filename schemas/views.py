@@ -97,8 +97,12 @@ class _View:
         if node.get("having"):
             shown.append(self._piece(node["having"]))
             parts.append(f"HAVING {truth(shown[-1])}")
-        if node.get("orderby"):
-            parts.append(f"ORDER BY {', '.join(self._order(one, output) for one in children(node, 'orderby'))}")
+        orders = [self._order(one, output, distinct=bool(distinct)) for one in children(node, "orderby")]
+        if orders and distinct:
+            # PostgreSQL orders DISTINCT rows by what is shown alone, and a collation makes another expression of it.
+            parts = [f"SELECT * FROM ({' '.join(parts)}) AS shown"]
+        if orders:
+            parts.append(f"ORDER BY {', '.join(orders)}")
         if groups or any(one.aggregate for one in shown):
             self._refuse_bare([*shown, *self._ordered], groups)
         if node.get("limit_clause"):
@@ -196,7 +200,7 @@ class _View:
                 found.append((of_column(column, plan, prefix=f"{quote(part.alias)}."), plan.target))
         return found
 
-    def _order(self, node: Node, output: list[tuple[Piece, str]]) -> str:
+    def _order(self, node: Node, output: list[tuple[Piece, str]], *, distinct: bool) -> str:
         expression = node["expr"]
         piece: Piece | None = None
         if expression["type"] == "ColumnRef" and not expression.get("table"):
@@ -209,6 +213,11 @@ class _View:
         if piece.kind is Kind.MIXED:
             raise Untranslatable("ORDER BY of a column that holds several classes")
         sql = piece.sql
+        if distinct:
+            name = next((name for one, name in output if one.sql == sql), None)
+            if name is None:
+                raise Untranslatable("DISTINCT, ordered by what it does not show: SQLite takes any row's value for it")
+            sql = quote(name)
         if piece.kind is Kind.TEXT:
             sql = f'lower({sql} COLLATE "C")' if piece.collation == "NOCASE" else f'{sql} COLLATE "C"'
         descending = node.get("sort_order") == "DESC"

@@ -60,7 +60,7 @@ def test_everything_has_a_verdict(db: SqliteDatabase) -> None:
         ("p", "id", "sequence", "translated"),
         ("t", "id", "key", "carried"),
         ("t", "id", "sequence", "translated"),
-        ("t", "t_odd_idx", "index", "reported"),
+        ("t", "odd", "index", "reported"),
         ("t", "t_p_1_fkey", "foreign key", "carried"),
         ("t", "n > 0", "check", "translated"),
         ("t", "g", "generated column", "translated"),
@@ -82,6 +82,7 @@ def test_everything_has_a_verdict(db: SqliteDatabase) -> None:
         ("docs", "docs", "virtual", "reported"),
         *(("docs", f"docs_{word}", "shadow", "reported") for word in ("data", "idx", "content", "docsize", "config")),
     } == {(one.table, one.name, one.kind, str(one.verdict)) for one in found}
+    assert {"odd -> t_odd_idx", "p_name_key", "nulls_k_key"} == {one.label for one in found if one.kind == "index"}
     assert all(one.reason for one in found if one.verdict is not Verdict.CARRIED)
     there = (Verdict.CARRIED, Verdict.TRANSLATED)
     assert all((one.when is When.NEVER) == (one.verdict not in there) for one in found)
