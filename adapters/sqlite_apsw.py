@@ -28,7 +28,7 @@ STOP_S = 5.0
 
 
 class QuietSqlite:
-    """Part of ports.Sqlite: rows, run, write; and `run_all`, one question for many statements. Not thread-safe."""
+    """ports.SqliteStatements; and `run_all`, one question for many statements. Not thread-safe."""
 
     def __init__(self, path: str | Path, *, timeout_s: float = 5.0) -> None:
         self._path = os.path.realpath(path)
@@ -50,6 +50,9 @@ class QuietSqlite:
     def run(self, sql: str, params: Sequence[Value] = ()) -> int:
         """Returns the number of rows changed."""
         return int(self._ask("run", sql, tuple(params)))
+
+    def schema_version(self) -> int:
+        return int(self.rows("PRAGMA schema_version")[0][0])
 
     def run_all(self, statements: Sequence[tuple[str, Sequence[Value]]]) -> None:
         """In order; the first that fails raises, and what came before it stays in the caller's transaction."""

@@ -8,6 +8,7 @@ INSERT OR FAIL (test_application_trigger_made_after_ours).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,10 +21,10 @@ from ops.points import reach
 from schemas.back import PROGRESS, QUARANTINE
 from schemas.errors import Code, Refusal
 from schemas.fence import is_fence
-from schemas.introspect import introspect
+from schemas.introspect import fingerprint, introspect, read_one
 from schemas.model import OWN_PREFIX, BadText, Database, Key, Table, Value
 from schemas.names import quote
-from schemas.ports import Sqlite
+from schemas.ports import Sqlite, SqliteStatements
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,30 @@ def _next_meta(before: Meta, database: Database, tables: dict[str, Table], drift
         plan_generation=before.plan_generation + 1,
         last_number=free - 1,
     )
+
+
+def add_columns(db: SqliteStatements, table: str, statements: Sequence[str]) -> None:
+    """Columns that were added on the target, in the caller's transaction. Where the schema was the known one before, it is
+    afterwards: capture finds nothing that it would copy the table for, nor the fence that its schema moved. What the
+    application changed and capture has not seen yet stays visible to it."""
+    meta = metas.read(db)
+    version = db.schema_version()
+    known = (meta.schema_version, meta.fingerprint) == (version, fingerprint(db))
+    for statement in statements:
+        db.run(statement)
+    fence = str(dict(db.rows(f"SELECT key, value FROM {META} WHERE key = 'fence'")).get("fence") or "")
+    if fence and json.loads(fence)["schema_version"] == version:
+        moved = json.dumps({**json.loads(fence), "schema_version": db.schema_version()})
+        db.run(f"UPDATE {META} SET value = ? WHERE key = 'fence'", (moved,))
+    number = meta.number_of(table)
+    if not known or number is None:
+        return
+    one = meta.tables[number]
+    found = read_one(db, table, str(db.rows("SELECT sql FROM sqlite_master WHERE name = ?", (table,))[0][0]))
+    if (one.key_kind, one.key_columns) == (found.key.kind, found.key_columns):
+        taken = replace(one, shape=metas.shape_of(found), column_count=len(found.columns))
+        after = replace(meta, fingerprint=fingerprint(db), schema_version=db.schema_version())
+        metas.write(db, replace(after, plan_generation=meta.plan_generation + 1, tables={**meta.tables, number: taken}))
 
 
 def request_resync_of_all(db: Sqlite, *, void: str) -> dict[str, int]:

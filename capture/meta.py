@@ -14,7 +14,7 @@ from capture.sqlite_triggers import LOG, META
 from schemas.errors import Code, Refusal
 from schemas.formats import SOURCE, refuse_unreadable
 from schemas.model import Database, KeyKind, Table, TableKey
-from schemas.ports import Sqlite
+from schemas.ports import Sqlite, SqliteStatements
 
 FORMAT = SOURCE.current
 
@@ -87,11 +87,11 @@ def as_logged(meta: Meta, database: Database) -> Database:
     return replace(database, tables=tables)
 
 
-def exists(db: Sqlite) -> bool:
+def exists(db: SqliteStatements) -> bool:
     return bool(db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (META,)))
 
 
-def read(db: Sqlite) -> Meta:
+def read(db: SqliteStatements) -> Meta:
     """Raises Refusal(NOT_INSTALLED | FORMAT_NEWER)."""
     if not exists(db):
         raise Refusal(Code.NOT_INSTALLED, f"{db.path} carries no Tailrace triggers", hint="tailrace up")
@@ -116,7 +116,7 @@ def read(db: Sqlite) -> Meta:
     )
 
 
-def write(db: Sqlite, meta: Meta) -> None:
+def write(db: SqliteStatements, meta: Meta) -> None:
     """Store everything but `pruned_to`, which only pruning moves. Inside the caller's write transaction."""
     values = {
         "identity": meta.identity,

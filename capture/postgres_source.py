@@ -8,18 +8,17 @@ Cases: test_xmin_ties, test_false_drain, test_a_value_that_sqlite_cannot_hold_is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from adapters.postgres import Postgres
-from capture.postgres_shapes import changed
+from capture.postgres_shapes import Changes, changed, stamp
 from capture.postgres_triggers import LABEL, entries_sql, keys_sql, prune_sql, rows_sql
 from schemas.change import Position
-from schemas.codecs_dates import loosened
 from schemas.errors import Code, Failed, Misfit
 from schemas.model import Key, Row
-from schemas.plan import TablePlan, with_codec
+from schemas.plan import TablePlan, read_as
 from schemas.rows import RowCodec
 
 NOTHING = "1:1:"
@@ -55,9 +54,12 @@ class PostgresView:
         self.position = Position(int(label), str(token))
         self.lsn = str(target.rows("SELECT pg_current_wal_insert_lsn()::text")[0][0])
 
-    def changed(self) -> dict[str, str]:
-        """Table -> why it is not the one that opened."""
-        return {table: why for (_, table), why in changed(self._target, self._source).items()}
+    def changed(self, plans: Sequence[TablePlan], mark_of: Callable[[str, str], str]) -> Changes:
+        """What is no longer as it was when the target opened."""
+        return changed(self._target, plans, self._source, mark_of=mark_of)
+
+    def stamp(self) -> str:
+        return stamp(self._target, self._source)
 
     def entries(self, after: Position, *, behind_id: int, limit_rows: int) -> list[LoggedKey]:
         """In the order of their ids, this source's only; page on with the last id."""
@@ -150,15 +152,6 @@ class PostgresSource:
     def prune(self, acknowledged: Position, *, batch_rows: int) -> int:
         """Take out entries that every later snapshot sees as older than the acknowledged one. Returns how many."""
         return self._target.run(prune_sql(), (self._name, acknowledged.token, batch_rows))
-
-
-def read_as(plan: TablePlan) -> TablePlan:
-    """now() has microseconds, whatever form the application's texts had: what a form leaves out is written where it is
-    there, and the publisher widens the column by it as it does forward (test_now_comes_back_to_the_microsecond)."""
-    for column in plan.columns:
-        if loosened(column.codec) != column.codec:
-            plan = with_codec(plan, column.name, loosened(column.codec), column.why)
-    return plan
 
 
 def _restored(codec: RowCodec, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Key, Row, str]]:

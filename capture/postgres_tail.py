@@ -9,6 +9,9 @@ A snapshot is always a whole number of transactions, so every cut reaches its he
 is read back from the stream, and never lies before the snapshot that the open stored: what the target's log holds from
 before belongs to the forward stream. What the last watermark says was acknowledged must
 still be there, since its entries may be pruned (test_a_topic_of_the_way_back_made_again_is_no_way_back).
+A column that was added there goes first and alone: its schemas, a notice, a watermark that closes it, then the memory of the
+target, and everything is read anew; a crash between two of them begins with the first again
+(test_a_crash_between_the_shape_and_its_rows).
 While writes belong to the source this capture rests: whatever the forward sink writes is no change of the target's own.
 """
 
@@ -20,13 +23,16 @@ from dataclasses import dataclass, field, replace
 
 from capture.outlet import Outlet
 from capture.position import known_of, refuse_lost_stream
-from capture.postgres_source import LoggedKey, PostgresSource, PostgresView, Read, read_as
+from capture.postgres_shapes import Changes
+from capture.postgres_source import LoggedKey, PostgresSource, PostgresView, Read
 from capture.publish import Publisher
 from ops.points import reach
-from schemas.avro import frame
+from schemas.avro import frame, subject_of_value, value_schema
+from schemas.back_columns import Grown
 from schemas.change import Notice, NoticeKind, Op, Position, Record
 from schemas.names import notice_topic, topic_of, watermark_topic
-from schemas.plan import TablePlan
+from schemas.plan import TablePlan, read_as
+from schemas.policy import Policies
 from schemas.ports import Clock, Registry, TopicSettings, Transport
 from schemas.rows import RowCodec
 
@@ -43,6 +49,8 @@ class Start:
     identity: str
     plans: tuple[TablePlan, ...]
     """As the target's tables are now."""
+    stamp: str = ""
+    """Of the shapes that these plans belong to, read before them (postgres_shapes.stamp)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,7 @@ class ReverseSettings:
     prune_every_ms: int = 2000
     prune_batch_rows: int = 2000
     topic: TopicSettings = field(default_factory=TopicSettings)
+    policies: Policies = field(default_factory=Policies)
 
 
 class PostgresTail:
@@ -63,6 +72,8 @@ class PostgresTail:
     Args:
         start_of: None while writes do not belong to the target.
         lost: told the token and what the way back no longer carries -> why; must have stored it when it returns.
+        grown: told the token, a plan and the wider one that the source was told of; must have stored it when it returns, and
+            `start_of` answers with it from then on.
     """
 
     def __init__(
@@ -75,6 +86,7 @@ class PostgresTail:
         *,
         start_of: Callable[[], Start | None],
         lost: Callable[[int, Mapping[str, str]], None] = lambda token, tables: None,  # noqa: ARG005
+        grown: Callable[[int, TablePlan, Grown], None] = lambda token, before, grown: None,  # noqa: ARG005
         say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
     ) -> None:
         self._source = source
@@ -84,6 +96,7 @@ class PostgresTail:
         self._settings = settings
         self._start_of = start_of
         self._lost = lost
+        self._grown = grown
         self._say = say
         self._watermarks = watermark_topic(settings.prefix, source.name)
         self._notices = notice_topic(settings.prefix, source.name)
@@ -97,7 +110,7 @@ class PostgresTail:
         if start is None:
             self._started = None
             return False
-        if self._started is None or self._started.token != start.token:
+        if self._started is None or (self._started.token, self._started.stamp) != (start.token, start.stamp):
             self._start(start)
             return True
         self._look()
@@ -105,7 +118,13 @@ class PostgresTail:
             return self._idle()
         self._behind = True
         with self._source.view() as view:
-            self._leave(start.token, view.changed())
+            if view.stamp() != start.stamp:
+                return False  # these plans are old: whoever moved the shapes has read more of the target than this
+            changes = view.changed(start.plans, self._mark_of)
+            self._leave(start.token, changes)
+            if changes.grown:
+                self._grow(start, list(changes.grown.values()))
+                return True
             any_entry = self._pages(view)
         position = view.position
         if any_entry or self._outlet.last is None or self._outlet.last.seq < self._position.seq:
@@ -133,7 +152,7 @@ class PostgresTail:
             raise
 
     def _start(self, start: Start) -> None:
-        plans = [replace(plan, topic=topic_of(self._settings.prefix, plan.source, plan.table)) for plan in start.plans]
+        plans = [self._of_back(plan) for plan in start.plans]
         self._transport.create_topics({self._watermarks: WATERMARKS, self._notices: TopicSettings()})
         known = known_of(self._transport, watermarks=self._watermarks, notices=self._notices)
         publisher = Publisher(
@@ -166,9 +185,41 @@ class PostgresTail:
         self._behind = True
         self._started = start
 
-    def _leave(self, token: int, changed: Mapping[str, str]) -> None:
+    def _mark_of(self, table: str, column: str) -> str:
+        return self._settings.policies.of(self._source.name, table, column).mark
+
+    def _grow(self, start: Start, grown: Sequence[Grown]) -> None:
+        """In the view that saw the columns. The schema is registered for the forward stream as well: when the source has the
+        column, its capture takes the plan from there and guesses no type from what is in it."""
+        self._source.make_durable()  # a crash must not take back a column that the source has
+        wider = [self._of_back(one.plan) for one in grown]
+        for one in grown:
+            self._registry.register(subject_of_value(one.plan), value_schema(one.plan))
+        self._outlet.publisher.use(wider)
+        notices = []
+        for plan in wider:
+            value_id, key_id = self._outlet.publisher.schema_ids(plan.table)
+            notice = Notice(NoticeKind.SHAPE, plan.source, plan.table, self._position.seq, "columns were added")
+            notices.append(replace(notice, value_schema_id=value_id, key_schema_id=key_id))
+        reach("reverse.before_shape")
+        self._outlet.send({}, notices)
+        reach("reverse.after_shape")
+        self._outlet.watermark(self._position)
+        reach("reverse.shape_marked")
+        known = {plan.table: plan for plan in start.plans}
+        for one in grown:
+            self._grown(start.token, known[one.plan.table], one)
+            names = ", ".join(column.name for column in one.seen)
+            self._say("reverse.grown", f"{self._source.name}.{one.plan.table} has {names} on both sides now")
+        self._started = None
+
+    def _of_back(self, plan: TablePlan) -> TablePlan:
+        return replace(plan, topic=topic_of(self._settings.prefix, plan.source, plan.table))
+
+    def _leave(self, token: int, changes: Changes) -> None:
         """A table that is not the one that opened is carried no further. Said in the row before a watermark passes it:
         nobody may take the source for complete (test_ddl_on_the_target_ends_the_way_back_of_its_table)."""
+        changed = {table: why for (_, table), why in changes.lost.items()}
         fresh = {f"{self._source.name}.{table}": why for table, why in changed.items() if table in self._codecs}
         if fresh:
             self._lost(token, fresh)

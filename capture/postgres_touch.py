@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from adapters.postgres import Postgres
-from capture.postgres_source import read_as
 from capture.postgres_triggers import LOG, key_json
 from schemas.ddl import full_name
 from schemas.errors import Misfit
 from schemas.model import Key
 from schemas.names import beside_parameters, quote, text_literal
-from schemas.plan import TablePlan
+from schemas.plan import TablePlan, read_as
 from schemas.rows import RowCodec
 
 BATCH_KEYS = 5000

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from adapters.postgres import Postgres
 from adapters.sqlite_apsw import QuietSqlite
 from capture import meta as metas
+from capture.install import add_columns
+from capture.postgres_shapes import keep, stamp
 from capture.postgres_source import PostgresSource
 from capture.postgres_tail import PostgresTail, ReverseSettings, Start
 from capture.sqlite_triggers import NOW_MS
@@ -24,7 +26,9 @@ from ops.clock import SystemClock
 from ops.config import Config
 from ops.units import Done, unheard
 from schemas.authority import Authority
+from schemas.back_columns import Grown
 from schemas.change import Position
+from schemas.plan import TablePlan
 from schemas.ports import Registry, Transport
 from sink.sqlite_target import SqliteTarget
 from sink.tail import SinkSettings, SinkTail
@@ -58,11 +62,18 @@ class StartOf:
         row = self._row.read()
         if row.authority not in (Authority.TARGET, Authority.TO_SOURCE):
             self._start = None
-        elif self._start is None or self._start.token != row.token:
+            return None
+        at = stamp(self._target, self._source)
+        if self._start is None or (self._start.token, self._start.stamp) != (row.token, at):
             server = self._target.rows("SELECT system_identifier::text FROM pg_control_system()")[0][0]
             position = Position(row.reverse_label, row.reverse_start)
-            self._start = Start(row.token, position, str(server), tuple(plans_of(self._target, self._source)))
+            plans = tuple(plans_of(self._target, self._source))
+            self._start = Start(row.token, position, str(server), plans, at)
         return self._start
+
+    def keep(self, token: int, before: TablePlan, grown: Grown) -> None:
+        keep(self._target, token, before, grown)
+        self._looked_at_ms = 0  # asked again at once: the plans it knows are old now
 
     def lose(self, token: int, lost: Mapping[str, str]) -> None:
         self._row.lose(token, lost)
@@ -80,9 +91,15 @@ def back_capture_of(config: Config, source: str, transport: Transport, registry:
         transport,
         registry,
         SystemClock(),
-        ReverseSettings(back_prefix(config), max_row_bytes=settings.max_row_bytes, topic=topic_settings(config)),
+        ReverseSettings(
+            back_prefix(config),
+            max_row_bytes=settings.max_row_bytes,
+            topic=topic_settings(config),
+            policies=settings.policies,
+        ),
         start_of=start_of,
         lost=start_of.lose,
+        grown=start_of.keep,
         say=say,
     )
     return WayBack(tail, open_target(config, f"back-lost-{source}"), source)
@@ -98,6 +115,7 @@ def back_sink_of(
         registry,
         source,
         numbers=lambda: {one.name: number for number, one in metas.read(reader).tables.items()},
+        add_columns=add_columns,
         topic_ids=transport.topic_ids,
         now_ms=NOW_MS,
     )

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from adapters.postgres import Postgres
-from capture.postgres_shapes import changed
 from capture.postgres_triggers import LABEL
 from cutover.authority import AuthorityRow
 from cutover.drain import CLOSED, MEND, Reached, arrived, behind, drain, refuse_kept
@@ -101,7 +100,7 @@ class Rollback:
                         hint="tailrace status names all; rollback --to CHECKPOINT states what is lost",
                     )
                 # Here, too: a table that is gone cannot be closed, and the refusal should say why.
-                refuse_lost(changed(self._target))
+                refuse_lost(self._guard.changes().lost)
                 refuse_kept(self._look_back(), hint=MEND)
                 token, lifted = self._return(self._close(before, reason), reason)
             case Authority.TO_SOURCE:
@@ -133,6 +132,9 @@ class Rollback:
             )
         elif before.lease_left_s is None or before.lease_left_s < self._settings.lease_s / 2:
             self._adopt(before)
+        if self._guard.changes().grown:
+            self._upto = before.token, self._drain_to()
+            return None
         found = self._look_back()
         if behind(self._upto[1], found):
             refuse_kept({source: found.get(source) for source in arrived(self._upto[1], found)}, hint=CLOSED)
@@ -181,13 +183,19 @@ class Rollback:
         token = before.token
         if before.lease_left_s is None or before.lease_left_s < self._settings.lease_s / 2:
             self._adopt(before)
-        drain(
-            self._drain_to(),
-            self._look_back,
-            self._clock,
-            budget_s=self._settings.drain_budget_s,
-            keep_lease=lambda: self._row.renew(token, lease_s=self._settings.lease_s),
-        )
+        deadline_s = self._clock.monotonic_s() + self._settings.drain_budget_s
+        growing = True
+        while growing:
+            # A column that was added at the last moment is taken over by the stream, and what its rows show comes behind it.
+            growing = bool(self._guard.changes().grown)
+            drain(
+                self._drain_to(),
+                self._look_back,
+                self._clock,
+                budget_s=max(0.0, deadline_s - self._clock.monotonic_s()),
+                keep_lease=lambda: self._row.renew(token, lease_s=self._settings.lease_s),
+            )
+            growing = growing or bool(self._guard.changes().grown)
         reach("rollback.drained")
         return self._opened_again(before, reason)
 
@@ -198,7 +206,7 @@ class Rollback:
 
     def _opened_again(self, before: Migration, reason: str) -> tuple[int, list[str]]:
         # A table that was changed on the closed side meanwhile is not carried from there on: its last rows may be missing.
-        refuse_lost(changed(self._target))
+        refuse_lost(self._guard.changes().lost)
         newer = self._moved_back(before, reason)
         reach("rollback.returned")
         lifted = self._fence.lift(newer)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from adapters.postgres import Postgres
-from capture.postgres_shapes import changed, remember
+from capture.postgres_shapes import Changes, changed, remember
 from capture.postgres_triggers import firing, resting
 from cutover.authority import AuthorityRow
 from cutover.objects import OpenedObjects
@@ -145,9 +145,13 @@ class TargetGuard:
                     self._plans = [plan, *(one for one in self._plans if one is not plan)]
                     raise
             # Behind the locks: no DDL of these tables is under way any more.
-            refuse_lost(changed(self._target))
+            refuse_lost(self.changes().lost)
             reach("rollback.mid_close")
         return token
+
+    def changes(self) -> Changes:
+        """What of these tables is not as it was at the open."""
+        return changed(self._target, self._plans)
 
     def rest(self) -> None:
         """After the way back was drained: what the forward sink writes is no change of the target's own."""

@@ -41,9 +41,12 @@ class WayBack:
         try:
             return self._half.step()
         except Refusal as refusal:
-            if refusal.code is not Code.STREAM_REWOUND:
+            if refusal.code not in (Code.STREAM_REWOUND, Code.NO_ROLLBACK):
                 raise
-            if not self._lost(refusal.message):
+            what = f"changes of {self._source} since the switch"
+            if refusal.code is Code.NO_ROLLBACK:
+                what = f"{self._source}.{refusal.table}"
+            if not self._lost(what, refusal.message):
                 return False
             raise Failed(
                 refusal.code,
@@ -53,11 +56,10 @@ class WayBack:
                 hint=NEXT,
             ) from refusal
 
-    def _lost(self, why: str) -> bool:
+    def _lost(self, what: str, why: str) -> bool:
         """False: there is no way back to lose any more. Raises what keeps the row from being written: it is tried with
         the next step."""
         row = self._row.read()
-        what = f"changes of {self._source} since the switch"
         if row.authority not in (Authority.TARGET, Authority.TO_SOURCE) or what in row.no_rollback:
             return row.authority is not Authority.COMPLETED
         text = json.dumps({what: why}).replace("'", "''").replace("%", "%%")

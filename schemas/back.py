@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from schemas.errors import Code, Refusal
 from schemas.model import OWN_PREFIX, ROWID_COLUMN, BadText, Key, KeyKind, Row, Table, Value
-from schemas.names import quote
-from schemas.plan import TablePlan
+from schemas.names import fold, quote
+from schemas.plan import ColumnPlan, TablePlan
 
 PROGRESS = f"{OWN_PREFIX}progress"
 QUARANTINE = f"{OWN_PREFIX}quarantine"
@@ -58,6 +59,30 @@ def insert_columns(table: Table, plan: TablePlan) -> list[tuple[int, str]]:
         elif (own := known.get(column.name.lower())) is not None and not own.is_generated:
             chosen.append((at, quote(own.name)))
     return chosen
+
+
+_STRICT = {"BOOLEAN": "INTEGER", "DATE": "TEXT", "TIMESTAMP": "TEXT", "JSON TEXT": "TEXT"}
+
+
+def missing(table: Table, plan: TablePlan) -> list[ColumnPlan]:
+    """Columns that were added on the target and that this table lacks. One that the source once had and dropped is none."""
+    known = {fold(column.name) for column in table.columns}
+    return [column for column in plan.columns if column.added and fold(column.name) not in known]
+
+
+def add_column(table: Table, column: ColumnPlan) -> str:
+    """Raises Refusal(NO_ROLLBACK)."""
+    declared = column.declared
+    if table.strict:
+        declared = _STRICT.get(declared, declared)
+        if declared == "NUMERIC":
+            raise Refusal(
+                Code.NO_ROLLBACK,
+                f"column {column.name} was added: a STRICT table has no type for numeric",
+                table=table.name,
+                hint="take double precision or text",
+            )
+    return f"ALTER TABLE {quote(table.name)} ADD COLUMN {quote(column.name)} {declared}{column.added[len(column.declared) :]}"
 
 
 def insert_sql(table: Table, columns: Sequence[tuple[int, str]], row: Row) -> str:

@@ -26,7 +26,7 @@ from schemas.model import (
     TableKey,
 )
 from schemas.names import quote
-from schemas.ports import Sqlite
+from schemas.ports import Sqlite, SqliteStatements
 from schemas.sqltext import TableText, read_index, read_table, tokens
 
 _ROWID_NAMES = ("rowid", "_rowid_", "oid")
@@ -48,7 +48,7 @@ def affinity_of(declared: str, *, strict: bool = False) -> Affinity:
     return Affinity.NUMERIC
 
 
-def fingerprint(db: Sqlite) -> str:
+def fingerprint(db: SqliteStatements) -> str:
     """SHA-256 over the schema without our own objects."""
     digest = hashlib.sha256()
     rows = db.rows(
@@ -143,7 +143,7 @@ def _shadow_tables(master: Sequence[tuple[str, str, str, str | None]], listed: s
     return result
 
 
-def read_one(db: Sqlite, name: str, sql: str) -> Table:
+def read_one(db: SqliteStatements, name: str, sql: str) -> Table:
     """One ordinary table."""
     text = read_table(sql)
     tail = _options(sql)
@@ -181,7 +181,7 @@ def read_one(db: Sqlite, name: str, sql: str) -> Table:
     )
 
 
-def _unreadable(db: Sqlite, name: str, columns: Sequence[Column]) -> str:
+def _unreadable(db: SqliteStatements, name: str, columns: Sequence[Column]) -> str:
     """Why no statement can read this table; empty where it can be read. A collation or a function that only the
     application registers fails when a statement is prepared (test_a_table_that_needs_the_application_is_refused)."""
     declared = ", ".join(quote(c.name) for c in sorted(columns, key=lambda c: c.pk_position) if c.pk_position)
@@ -219,7 +219,7 @@ def _column(row: tuple[object, ...], text: TableText, *, strict: bool) -> Column
     )
 
 
-def _indexes(db: Sqlite, table: str) -> tuple[Index, ...]:
+def _indexes(db: SqliteStatements, table: str) -> tuple[Index, ...]:
     result = []
     for row in db.rows(f"PRAGMA index_list({quote(table)})"):
         name, unique, origin, partial = row[1], bool(row[2]), row[3], bool(row[4])
@@ -236,7 +236,7 @@ def _indexes(db: Sqlite, table: str) -> tuple[Index, ...]:
     return tuple(result)
 
 
-def _foreign_keys(db: Sqlite, table: str, deferred: Sequence[bool]) -> tuple[ForeignKey, ...]:
+def _foreign_keys(db: SqliteStatements, table: str, deferred: Sequence[bool]) -> tuple[ForeignKey, ...]:
     """In the order of the text. SQLite numbers them from the last to the first, and tells no deferral."""
     grouped: dict[int, list[tuple[object, ...]]] = {}
     for row in db.rows(f"PRAGMA foreign_key_list({quote(table)})"):
@@ -252,7 +252,7 @@ def _foreign_keys(db: Sqlite, table: str, deferred: Sequence[bool]) -> tuple[For
 
 
 def _decide_key(
-    db: Sqlite, name: str, columns: Sequence[Column], indexes: Sequence[Index], *, without_rowid: bool
+    db: SqliteStatements, name: str, columns: Sequence[Column], indexes: Sequence[Index], *, without_rowid: bool
 ) -> TableKey:
     taken = {column.name.lower() for column in columns}
     rowid = None if without_rowid else next((word for word in _ROWID_NAMES if word not in taken), None)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
+from schemas.codecs_dates import loosened
 from schemas.model import OWN_PREFIX, ROWID_COLUMN, Affinity, Column, KeyKind, Table
 from schemas.names import fold, target_names, topic_of, with_digest
 from schemas.policy import ColumnPolicy, Policies
@@ -30,6 +31,8 @@ class ColumnPlan:
     affinity: str = "BLOB"
     policy: str = ""
     """What the operator ordered when this was decided (policy.ColumnPolicy.mark)."""
+    added: str = ""
+    """Of a column that was added on the target: its definition in SQLite, behind its name (schemas/back_columns.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,15 @@ def with_codec(plan: TablePlan, column: str, name: str, why: str) -> TablePlan:
     return replace(plan, columns=columns)
 
 
+def read_as(plan: TablePlan) -> TablePlan:
+    """now() has microseconds, whatever form the application's texts had: what a form leaves out is written where it is
+    there, and the publisher widens the column by it as it does forward (test_now_comes_back_to_the_microsecond)."""
+    for column in plan.columns:
+        if loosened(column.codec) != column.codec:
+            plan = with_codec(plan, column.name, loosened(column.codec), column.why)
+    return plan
+
+
 def with_columns(plan: TablePlan, table: Table, policies: Policies | None = None) -> TablePlan:
     """The plan with every column of the table; new ones as narrow as an empty profile says, widened by what comes."""
     orders = policies or Policies()
@@ -167,8 +179,9 @@ def carried_over(old: TablePlan, new: TablePlan) -> TablePlan:
 def plan_to_json(plan: TablePlan) -> str:
     document = asdict(plan)
     for column in document["columns"]:
-        if not column["policy"]:
-            del column["policy"]  # nothing was ordered: the schema is what it always was
+        for name in ("policy", "added"):
+            if not column[name]:
+                del column[name]  # nothing was ordered: the schema is what it always was
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 

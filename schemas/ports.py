@@ -27,6 +27,19 @@ from schemas.change import (
 from schemas.model import Database, Key, Row, Table, Value
 
 
+class SqliteStatements(Protocol):
+    """What any connection to a SQLite file can do; also the one on which no trigger fires (adapters/sqlite_apsw.py)."""
+
+    @property
+    def path(self) -> str: ...
+
+    def rows(self, sql: str, params: Sequence[Value] = ()) -> list[tuple[Any, ...]]: ...
+
+    def run(self, sql: str, params: Sequence[Value] = ()) -> int: ...
+
+    def schema_version(self) -> int: ...
+
+
 class Sqlite(Protocol):
     """One connection to one SQLite file (adapters/sqlite.py). Not thread-safe; one per thread or process.
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from adapters.postgres import Postgres
-from schemas.avro import plan_of
 from schemas.errors import Code, Failed
 from schemas.evolution import covers, evolve
 from schemas.plan import TablePlan, plan_from_json, plan_to_json
 from schemas.ports import Registry
 from schemas.rows import KeyCodec, RowCodec
+from sink.schema_codecs import SchemaCodecs
 
 
 class TableShapes:
@@ -22,10 +22,8 @@ class TableShapes:
 
     def __init__(self, target: Postgres, registry: Registry, source: str) -> None:
         self._target = target
-        self._registry = registry
         self._source = source
-        self._codecs: dict[int, RowCodec] = {}
-        self._keys: dict[int, KeyCodec] = {}
+        self._codecs = SchemaCodecs(registry)
         self._plans: dict[TablePlan, RowCodec] = {}
 
     def current(self, table: str) -> TablePlan:
@@ -60,16 +58,10 @@ class TableShapes:
         return plan
 
     def row_codec(self, schema_id: int) -> RowCodec:
-        found = self._codecs.get(schema_id)
-        if found is None:
-            found = self._codecs[schema_id] = RowCodec(plan_of(self._registry.schema(schema_id)))
-        return found
+        return self._codecs.rows(schema_id)
 
     def key_codec(self, schema_id: int) -> KeyCodec:
-        found = self._keys.get(schema_id)
-        if found is None:
-            found = self._keys[schema_id] = KeyCodec(self._registry.schema(schema_id))
-        return found
+        return self._codecs.keys(schema_id)
 
     def plan_codec(self, plan: TablePlan) -> RowCodec:
         """The codec of the table as it is now; parsed once per shape."""

@@ -14,20 +14,23 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from adapters.sqlite import SqliteDatabase
 from adapters.sqlite_apsw import QuietSqlite
 from ops.points import reach
-from schemas.avro import plan_of, unframe
+from schemas.avro import unframe
 from schemas.back import (
     PROGRESS,
     QUARANTINE,
+    add_column,
     delete_parameters,
     delete_sql,
     insert_columns,
     insert_sql,
     mark,
+    missing,
 )
 from schemas.change import (
     Collapsed,
@@ -41,11 +44,11 @@ from schemas.change import (
 )
 from schemas.errors import Code, Failed, Refusal, Superseded
 from schemas.introspect import introspect
-from schemas.model import OWN_PREFIX, Key, Row, Table, Value
+from schemas.model import OWN_PREFIX, Affinity, Column, Key, Row, Table, Value
 from schemas.plan import TablePlan
 from schemas.ports import Registry
-from schemas.rows import KeyCodec, RowCodec
 from sink.progress import offsets_from, offsets_text
+from sink.schema_codecs import SchemaCodecs
 
 _META = f"{OWN_PREFIX}meta"
 _LOG = f"{OWN_PREFIX}log"
@@ -64,6 +67,7 @@ class SqliteTarget:
         reader: an ordinary connection to the same file, for its schema.
         numbers: table -> number in the change log, as the triggers have it; looked up at every claim.
         topic_ids: what these topics' ids are now; one that is not there is left out.
+        add_columns: runs these statements on a table, and takes what they did for known.
     """
 
     def __init__(
@@ -75,9 +79,11 @@ class SqliteTarget:
         *,
         numbers: Callable[[], Mapping[str, int]],
         topic_ids: Callable[[Iterable[str]], Mapping[str, str]],
+        add_columns: Callable[[QuietSqlite, str, Sequence[str]], None],
         now_ms: str,
     ) -> None:
         self._topic_ids = topic_ids
+        self._add_columns = add_columns
         self._db = quiet
         self._reader = reader
         self._registry = registry
@@ -88,8 +94,7 @@ class SqliteTarget:
         self._tables: dict[str, Table] = {}
         self._looked_at = ("", -1)
         """Token and schema version at which the tables were read."""
-        self._codecs: dict[int, RowCodec] = {}
-        self._keys: dict[int, KeyCodec] = {}
+        self._codecs = SchemaCodecs(registry)
 
     def prepared(self) -> bool:
         """Nothing is written to a source to which writes belong."""
@@ -172,7 +177,7 @@ class SqliteTarget:
             self._looked_at = (token, self._reader.schema_version())
 
     def _schema_version(self) -> int:
-        return int(self._db.rows("PRAGMA schema_version")[0][0])
+        return self._db.schema_version()
 
     def close(self) -> None:
         self._db.close()
@@ -217,6 +222,9 @@ class SqliteTarget:
             if changed != 1 or self._schema_version() != self._looked_at[1]:
                 raise self._superseded(before)
             self._keep_topics({**before.topics, **watermark.topics}, before.phase)
+            for notice in notices:
+                if notice.kind is NoticeKind.SHAPE:
+                    self._grow(notice.table, self._codecs.rows(notice.value_schema_id).plan)
             for table, collapsed in tables.items():
                 self._table(table, collapsed, watermark.seq)
             for notice in notices:
@@ -243,14 +251,13 @@ class SqliteTarget:
         return self._registry.identity()
 
     def decode_key(self, schema_id: int, payload: bytes) -> Key:
-        found = self._keys.get(schema_id)
-        if found is None:
-            found = self._keys[schema_id] = KeyCodec(self._registry.schema(schema_id))
-        return found.decode([payload])[0]
+        return self._codecs.keys(schema_id).decode([payload])[0]
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
     def _table(self, name: str, collapsed: Collapsed, seq: int) -> None:
+        for schema_id in {unframe(value)[0] for _, value in collapsed.upserts}:
+            self._grow(name, self._codecs.rows(schema_id).plan)  # also where a slice comes before its notice
         table = self._tables[name]
         gone = [self.decode_key(*unframe(raw)) for raw in collapsed.deletes]
         rows = [(self.decode_key(*unframe(raw)), raw, *self._row(value)) for raw, value in collapsed.upserts]
@@ -287,10 +294,25 @@ class SqliteTarget:
 
     def _row(self, value: bytes) -> tuple[TablePlan, Row]:
         schema_id, payload = unframe(value)
-        found = self._codecs.get(schema_id)
-        if found is None:
-            found = self._codecs[schema_id] = RowCodec(plan_of(self._registry.schema(schema_id)))
+        found = self._codecs.rows(schema_id)
         return found.plan, found.decode_rows([payload])[0]
+
+    def _grow(self, name: str, plan: TablePlan) -> None:
+        """Columns that were added on the target, in the transaction of the rows that have them. ADD COLUMN leaves every
+        trigger as it is: fences name no column, ours name keys (test_add_column_flows_back)."""
+        table = self._tables[name]
+        fresh = missing(table, plan)
+        if not fresh:
+            return
+        self._looked_at = ("", -1)  # committed or rolled back: the next progress looks again
+        try:
+            self._add_columns(self._db, name, [add_column(table, column) for column in fresh])
+        except Failed as error:
+            raise Refusal(
+                Code.NO_ROLLBACK, f"ADD COLUMN came from the target, and SQLite refused it: {error.message}", table=name
+            ) from error
+        added = [Column(one.name, one.declared, Affinity(one.affinity), one.not_null, default="NULL") for one in fresh]
+        self._tables[name] = replace(table, columns=(*table.columns, *added))
 
     def _log(self, table: Table, keys: Sequence[Key]) -> None:
         number = self._numbers[table.name]

@@ -11,7 +11,8 @@ from adapters.registry import TopicRegistry
 from adapters.sqlite import SqliteDatabase
 from adapters.sqlite_apsw import QuietSqlite
 from capture import meta as metas
-from capture.install import install
+from capture.install import add_columns, install
+from capture.postgres_shapes import keep, stamp
 from capture.postgres_source import PostgresSource
 from capture.postgres_tail import PostgresTail, ReverseSettings, Start
 from capture.sqlite_source import SqliteSource
@@ -87,6 +88,7 @@ class Side:
             ReverseSettings("p-back", heartbeat_ms=500),
             start_of=lambda: rig.start_of(self),
             lost=lambda token, tables: rig.row.lose(token, tables),
+            grown=lambda token, before, grown: keep(rig.target, token, before, grown),
         )
         self.back_capture = WayBack(back_capture, rig.postgres(), name)
         back = SqliteTarget(
@@ -95,6 +97,7 @@ class Side:
             rig.registry,
             name,
             numbers=lambda: {one.name: number for number, one in metas.read(self.app).tables.items()},
+            add_columns=add_columns,
             topic_ids=rig.transport.topic_ids,
             now_ms=NOW_MS,
         )
@@ -180,8 +183,9 @@ class Rig:
         row = self.row.read()
         if row.authority not in (Authority.TARGET, Authority.TO_SOURCE):
             return None
+        at = stamp(self.target, side.name)
         plans = tuple(plan for plan in self.plans() if plan.source == side.name)
-        return Start(row.token, Position(row.reverse_label, row.reverse_start), "server", plans)
+        return Start(row.token, Position(row.reverse_label, row.reverse_start), "server", plans, at)
 
     def look(self) -> dict[str, Reached | None]:
         found = {name: read_progress(self.target, name) for name in self.sides}

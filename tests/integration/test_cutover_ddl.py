@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from capture.postgres_shapes import Changes
 from cutover import target_guard
 from schemas.authority import Authority
 from schemas.errors import Code, Failed, Refusal
 from tests.cutover_rig import TABLE, Rig
 
 DDL = {
-    "add": ("ADD COLUMN w text", "column w was added"),
+    "add": ("ADD COLUMN w text[]", "column w (text[]) was added: SQLite has no arrays"),
     "away": ("RENAME TO other", "the table was dropped, renamed or moved"),
     "disabled": ("DISABLE TRIGGER tailrace_log_update", "its log triggers were disabled or dropped"),
     "names": ('RENAME COLUMN v TO "w%\'"', "column v was dropped or renamed; column w%' was added"),
@@ -76,25 +77,24 @@ def test_a_change_while_capture_was_away_is_seen(rig: Rig) -> None:
     rig.target.run("ALTER TABLE auth.t RENAME COLUMN v TO x")
     rig.target.run("ALTER TABLE auth.t ADD COLUMN v text")
     rig.settle_back()
-    assert {"auth.t": "column x was added"} == rig.row.read().no_rollback
+    assert {"auth.t": "column x was added; column v is another one"} == rig.row.read().no_rollback
 
 
 def test_ddl_that_commits_while_the_target_closes_is_seen(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the first look of the rollback and its locks."""
     other = rig.postgres()
     look = target_guard.changed
-    looked = []
+    looked: list[Changes] = []
 
     def late(*arguments: object) -> object:
-        looked.append(1)
-        return look(*arguments)  # type: ignore[arg-type]
+        looked.append(look(*arguments))  # type: ignore[arg-type]
+        if len(looked) == 1:
+            other.run("ALTER TABLE auth.t ALTER COLUMN v TYPE varchar(400)")
+        return looked[-1]
 
     monkeypatch.setattr(target_guard, "changed", late)
-    monkeypatch.setattr(
-        "cutover.rollback.changed", lambda _: other.run("ALTER TABLE auth.t ALTER COLUMN v TYPE varchar(400)") and {}
-    )
     assert DDL["type"][1] in refused(rig)
-    assert [1] == looked
+    assert [0, 1] == [len(one.lost) for one in looked]
 
 
 def test_what_is_no_change_of_a_shape_is_none(rig: Rig) -> None:
