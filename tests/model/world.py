@@ -1,5 +1,5 @@
 """Do: one source, one stream, one target and their three steppers in one process, under a simulated clock, with crashes,
-stale processes, duplicates, resyncs and schema changes at random points; seeded.
+stale processes, duplicates, resyncs, schema changes, checkpoints and replays at random points; seeded.
 
 What must hold, always: whenever the target says `consistent` at seq S, its rows are the source's rows as they were at S."""
 
@@ -18,6 +18,9 @@ from adapters.sqlite import SqliteDatabase
 from capture.install import install, request_resync
 from capture.sqlite_source import SqliteSource
 from capture.tail import CaptureSettings, CaptureTail
+from cutover.authority import AuthorityRow
+from cutover.checkpoints import Checkpoints
+from cutover.replay import Replay
 from schemas.change import Message
 from schemas.errors import Code, TailraceError, Transient
 from schemas.plan import plan_from_json
@@ -78,6 +81,7 @@ class World:
     Args:
         application: the process on the newest SQLite whose connections write; None: the standard library's, here.
         stream: where the topics are; None: in memory.
+        replays: checkpoints are kept and replayed from. Off, a seed's history is the one it always was.
     """
 
     def __init__(
@@ -87,8 +91,12 @@ class World:
         seed: int,
         application: ApplicationProcess | None = None,
         stream: Transport | None = None,
+        *,
+        replays: bool = False,
     ) -> None:
         self.rng = Random(seed)
+        self.replays = replays
+        self.replayed = 0
         self.url = url
         self.name = f"m{seed}"
         self.story: list[str] = []
@@ -130,6 +138,10 @@ class World:
         self.open_capture()
         self.open_sink()
         self.open_copy()
+        if replays:
+            # Else most of a short history is its first copy, which no checkpoint is taken of.
+            self.settle()
+            self.transport.reliable = False
 
     # -- the parts -----------------------------------------------------------------------------------------------
 
@@ -329,6 +341,8 @@ class World:
             self.story.append(f"   [{type(part).__name__}: {error.code}]")
 
     def happen(self) -> None:
+        if self.replays and self.rng.random() < 0.06:
+            self._checkpoint_or_replay()
         chance = self.rng.random()
         if chance < 0.30:
             self.write()
@@ -377,6 +391,32 @@ class World:
         finally:
             db.close()
 
+    def _checkpoint_or_replay(self) -> None:
+        row = AuthorityRow(self.admin, actor="model")
+        points = Checkpoints(self.admin, self.transport, [self.name], self.clock, actor="model", back_prefix="back")
+        mine = [one for one in points.all() if set(one.sources) == {self.name}]
+        try:
+            if not mine or self.rng.random() < 0.4:
+                points.keep(points.look("model", row.read()), f"{self.name}-{len(mine)}")
+                return
+            chosen = self.rng.choice(mine)
+            Replay(
+                self.admin,
+                row,
+                self.transport,
+                self._registry(),
+                points,
+                lambda _: SqliteDatabase(self.path),
+                prefix=f"p{self.name}",
+                back_prefix="back",
+                window_ms=24 * 3600 * 1000,
+                owner=f"replay {self.rng.random()}",
+            ).run(chosen)
+            self.replayed += 1
+            self.story.append(f"replay from {chosen.name} at {chosen.sources[self.name].applied}")
+        except TailraceError as error:
+            self.story.append(f"   [replay: {error.code}]")
+
     def settle(self) -> None:
         """No more writes, no more trouble: everything must come to rest, consistent and equal."""
         self.story.append("-- settling")
@@ -411,4 +451,5 @@ class World:
         self.admin.run(f'DROP SCHEMA IF EXISTS "{self.name}" CASCADE')
         for table in ("progress", "tables", "copies", "quarantine"):
             self.admin.run(f"DELETE FROM tailrace.{table} WHERE source = %s", (self.name,))
+        self.admin.run("DELETE FROM tailrace.checkpoints WHERE sources ? %s", (self.name,))
         self.admin.close()
