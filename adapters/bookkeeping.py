@@ -39,7 +39,7 @@ def _complete(target: Postgres) -> bool:
     """The last table and the last column, whichever release they came with."""
     return bool(
         target.rows(
-            "SELECT to_regclass('tailrace.checkpoints') IS NOT NULL AND EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = "
+            "SELECT to_regclass('tailrace.verified') IS NOT NULL AND EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = "
             "to_regclass('tailrace.progress') AND attname = 'topics' AND NOT attisdropped)"
         )[0][0]
     )

@@ -7,16 +7,19 @@ from typing import Any
 
 import click
 
+from adapters.postgres import Postgres
 from capture import meta as metas
 from capture.install import touch
 from capture.sqlite_source import SqliteSource
+from cli.final import keep_mark, mark_before
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
 from cli.wiring import open_source, open_target
 from cutover.authority import AuthorityRow
+from cutover.final import Mark
 from ops.clock import SystemClock
 from ops.config import Config
 from schemas.authority import Authority
-from schemas.errors import Code, Refusal
+from schemas.errors import Code, Refusal, TailraceError
 from schemas.introspect import introspect
 from schemas.model import Key
 from sink.progress import prepared
@@ -39,10 +42,24 @@ def verify_source(config: Config, name: str, *, tables: Sequence[str] = (), shar
             installed = {table.name for table in metas.read(db).tables.values()}
             expected = [*installed, *(table for table in introspect(db).tables if config.wants(table))]
         source = SqliteSource(db, name)
-        return Verification(source, source, target, SystemClock(), expected=expected, share=share).run(tables)
+        whole = not tables and share >= 1.0
+        mark = _mark(config, target, name) if whole else None
+        report = Verification(source, source, target, SystemClock(), expected=expected, share=share).run(tables)
+        if report.clean:
+            keep_mark(config, target, name, mark)
+        return report
     finally:
         db.close()
         target.close()
+
+
+def _mark(config: Config, target: Postgres, name: str) -> Mark | None:
+    """Both sides can be compared while the stream is away; a switch will then ask for another verification."""
+    try:
+        return mark_before(config, target, name)
+    except TailraceError as error:
+        click.echo(f"{name}: no mark for the final verification of a switch: {error.message}", err=True)
+        return None
 
 
 def report_lines(report: Report) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,10 +13,12 @@ from cli.checkpoint import checkpoint_before_cutover
 from cli.content import report_lines, verify_source
 from cli.cutover_gates import all_gates
 from cli.cutover_wiring import BackLook, authority_of, fence_of, guard_of, rollback_of, switch_of
+from cli.final import final_of
 from cli.options import as_json, config_of, dry_run, emit
 from cli.rollback_status import rollback_lines, rollback_status
 from cli.wiring import open_source, telemetry
 from cutover.authority import AuthorityRow
+from cutover.final import FinalVerify
 from cutover.gates import Gate, refuse_closed, waive
 from cutover.prepare import prepare_source, prepare_target
 from cutover.source_fence import SourceFence
@@ -25,10 +27,12 @@ from schemas.authority import Authority, Migration
 from schemas.errors import Code, Refusal
 
 STEPS = (
+    "compare what changed since the last clean verification, until at most {keys} changes are left",
     "keep where the streams stand, as a checkpoint",
     "claim the migration: (source, {token}) -> (to_target, {next})",
     "fence {sources} in one transaction; their logs' heads are the cutoff",
     "drain: the sink applies everything up to the cutoff (at most {drain:g} s)",
+    "compare the rest of the changes (at most {seconds:g} s)",
     "look at the fences again, open the target, store where the way back begins: one transaction",
     "capture the target, so that a rollback loses nothing (window: {days} days)",
 )
@@ -101,13 +105,17 @@ def cutover_command(
             document: dict[str, Any] = {"gates": [_as_json(one) for one in gates], "steps": _steps(config, before)}
             emit(document, ["steps", *(f"  {step}" for step in document["steps"])], json_output=json_output)
             ctx.exit(0 if all(one.open for one in gates) else 3)
+        final: FinalVerify | None = None
         if not practise:
             refuse_closed(gates)
+            final = held.enter_context(final_of(config, events.say))
+            _refuse_too_many(config, final.catch_up())
             kept = checkpoint_before_cutover(config, session, before)
             events.event("checkpoint.made", f"{kept.name}: {kept.why}")
         fence: SourceFence = fence_of(config)
         held.callback(fence.close)
-        outcome = switch_of(config, session, row, fence, events.say).run(before, practise=practise)
+        switch = switch_of(config, session, row, fence, events.say, final=final)
+        outcome = switch.run(before, practise=practise)
         # Writers are back already: this reads every row and holds nobody up.
         broken = {} if practise else guard_of(config, session, row, events.say)[1].validate()
     parts = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in outcome.parts_s.items())
@@ -170,6 +178,18 @@ def rollback_command(
         ctx.exit(4)
 
 
+def _refuse_too_many(config: Config, left: Mapping[str, int]) -> None:
+    """Writers change more between two looks than may be compared while they wait."""
+    bound = config.cutover.final_verify_keys
+    if sum(left.values()) > bound:
+        told = ", ".join(f"{source} {count}" for source, count in sorted(left.items()))
+        raise Refusal(
+            Code.GATE_BLOCKED,
+            f"final verify: {told} changes came while the last were compared, {bound} may wait for the fence",
+            hint="tailrace cutover at a quieter time, or raise cutover.final_verify_keys: the pause grows with it",
+        )
+
+
 def _refuse_phase(before: Migration) -> None:
     if before.authority is Authority.SOURCE:
         return
@@ -188,6 +208,8 @@ def _steps(config: Config, before: Migration) -> list[str]:
         "next": before.token + 1,
         "sources": ", ".join(sorted(config.source_databases)),
         "drain": config.cutover.drain_budget_s,
+        "keys": config.cutover.final_verify_keys,
+        "seconds": config.cutover.final_verify_s,
         "days": config.cutover.rollback_window_days,
     }
     return [step.format(**values) for step in STEPS]

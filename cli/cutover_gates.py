@@ -16,6 +16,7 @@ from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
 from cli.cutover_wiring import board_of, objects_of_source, reports_of
+from cli.final import pending_of
 from cli.look import Looker
 from cli.status import UNPROVEN
 from cutover.gates import Gate
@@ -51,24 +52,34 @@ def all_gates(config: Config, session: Postgres, before: Migration, *, proven: b
         document = looker.look()
     finally:
         looker.close()
-    sources = {name: _source(config, session, name, document) for name in config.source_databases}
+    pending: dict[str, tuple[int | None, str]] = {}
+    with contextlib.suppress(TailraceError):
+        pending = pending_of(config, session)
+    sources = {
+        name: _source(config, session, name, document, pending.get(name, (None, "")))
+        for name in config.source_databases
+    }
     bounds = Bounds(
         lag_changes=config.limits.max_lag_changes,
         verify_age_s=config.cutover.verify_max_age_minutes * 60,
         backup_age_s=config.cutover.backup_max_age_hours * 3600,
         free_bytes=config.limits.min_free_bytes,
         instances=config.cutover.instances,
+        final_keys=config.cutover.final_verify_keys,
     )
     return judged(sources, _target(config, session, before, proven=proven), bounds)
 
 
-def _source(config: Config, session: Postgres, name: str, document: dict[str, Any]) -> SourceFacts:
+def _source(
+    config: Config, session: Postgres, name: str, document: dict[str, Any], pending: tuple[int | None, str]
+) -> SourceFacts:
     one = document["sources"][name]
     known: dict[str, Any] = {
         key: one[key] for key in ("lag_changes", "consistent", "quarantined") if one[key] is not None
     }
     if one["applied_age_seconds"] is not None:
         known["applied_age_s"] = one["applied_age_seconds"]
+    known["unverified"], known["unmarked"] = pending
     known["backup_age_s"], known["backup_fault"] = backup_of(config, name)
     known["reasons"] = tuple(
         reason

@@ -20,6 +20,7 @@ from capture import meta as metas
 from cli.wiring import Say, open_source, open_target, target_schema
 from cutover.authority import AuthorityRow
 from cutover.drain import Reached, reached_back
+from cutover.final import FinalVerify
 from cutover.objects import Objects, OpenedObjects
 from cutover.prepare import plans_of
 from cutover.reports import RouterReports
@@ -141,7 +142,15 @@ def guard_of(config: Config, session: Postgres, row: AuthorityRow, say: Say) -> 
     return TargetGuard(session, row, plans_of(session), objects), objects
 
 
-def switch_of(config: Config, session: Postgres, row: AuthorityRow, fence: SourceFence, say: Say) -> Switch:
+def switch_of(
+    config: Config,
+    session: Postgres,
+    row: AuthorityRow,
+    fence: SourceFence,
+    say: Say,
+    *,
+    final: FinalVerify | None = None,
+) -> Switch:
     clock = SystemClock()
     guard, objects = guard_of(config, session, row, say)
     return Switch(
@@ -157,6 +166,7 @@ def switch_of(config: Config, session: Postgres, row: AuthorityRow, fence: Sourc
         ),
         tables=lambda: tables_of(config),
         look=lambda: look_forward(session, config),
+        verify=final.verify if final is not None else None,
         # Behind the fence and the drain: no key is given any more on the other side.
         before_open=[("sequences", lambda _: objects.set_sequences())],
         say=say,

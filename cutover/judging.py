@@ -25,6 +25,8 @@ class Bounds:
     verify_age_s: float
     backup_age_s: float
     free_bytes: int
+    final_keys: int = 5000
+    """Changes that may be compared behind the fence."""
     instances: int = 0
     """Application instances that must report; 0: whoever reported lately must still do so."""
     alive_s: float = 30.0
@@ -45,6 +47,10 @@ class SourceFacts:
     """Rows of an earlier way back that this file could not take."""
     verify_age_s: float | None = None
     """Of the table whose last full and clean verification is oldest; NEVER_S: one has none."""
+    unverified: int | None = None
+    """Records since the mark of the last full and clean verification: compared before the claim, the rest behind the fence."""
+    unmarked: str = ""
+    """Why there is no such mark any more."""
     backup_age_s: float | None = None
     backup_fault: str = ""
     busy: str | None = None
@@ -95,6 +101,7 @@ def _of_source(name: str, one: SourceFacts, bounds: Bounds) -> Iterator[Gate]:
     yield _at_most(f"quarantine {name}", one.quarantined, 0, "rows", "tailrace quarantine list")
     yield _at_most(f"quarantine back {name}", one.back_quarantined, 0, "rows", "tailrace quarantine list")
     yield _at_most(f"verified {name}", one.verify_age_s, bounds.verify_age_s, "s ago", "tailrace verify")
+    yield _final(name, one, bounds)
     yield _backup(name, one, bounds)
     yield gate(
         f"writers {name}",
@@ -133,6 +140,16 @@ def _of_source(name: str, one: SourceFacts, bounds: Bounds) -> Iterator[Gate]:
         )
     for reason in one.reasons:
         yield gate(f"status {name}", False, reason, "nothing that blocks", next_step="tailrace status")
+
+
+def _final(name: str, one: SourceFacts, bounds: Bounds) -> Gate:
+    """Any number is compared, only not while writers wait: what is too much for that is compared before the claim."""
+    count = one.unverified
+    told = one.unmarked or _figure(count, "changes since the last clean verification")
+    over = "" if count is None or count <= bounds.final_keys else ", most of them before the claim"
+    good = False if one.unmarked else None if count is None else True
+    threshold = f"can be compared: {bounds.final_keys} at most while nobody can write"
+    return gate(f"final verify {name}", good, f"{told}{over}", threshold, next_step="tailrace verify")
 
 
 def _backup(name: str, one: SourceFacts, bounds: Bounds) -> Gate:

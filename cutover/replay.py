@@ -28,22 +28,20 @@ from capture.postgres_triggers import LOG
 from cutover.authority import AuthorityRow
 from cutover.checkpoints import Checkpoints, back_topics, refuse_illegal
 from cutover.prepare import plans_of
+from cutover.topic_keys import PAGE, TopicKeys
 from ops.points import reach
-from schemas.avro import unframe
-from schemas.change import Position, Progress, Stored, TopicPartition
+from schemas.change import Position, Progress
 from schemas.checkpoint import Checkpoint, SourceNow, SourcePoint, is_behind, rewound, why_ended
-from schemas.errors import Code, Refusal, Transient
+from schemas.errors import Code, Refusal
 from schemas.introspect import introspect
 from schemas.model import Key
 from schemas.names import notice_topic
 from schemas.ports import Registry, Transport
-from schemas.rows import KeyCodec, RowCodec
+from schemas.rows import RowCodec
 from schemas.wire import notice_of
 from sink.progress import read_progress, rewind
 from verify.compare import typed_key
 
-PAGE = 1000
-"""Keys that are touched in one write transaction of the source."""
 _LOST = (
     "SELECT detail::text FROM tailrace.journal WHERE verb = 'no-rollback' AND at >= to_timestamp(%s / 1000.0) "
     "ORDER BY seq LIMIT 1"
@@ -86,13 +84,12 @@ class Replay:
         self._target = target
         self._row = row
         self._transport = transport
-        self._registry = registry
         self._checkpoints = checkpoints
         self._open_source = open_source
         self._prefix = prefix
         self._back_prefix = back_prefix
         self._window_ms = window_ms
-        self._keys: dict[int, KeyCodec] = {}
+        self._keys = TopicKeys(transport, registry)
 
     def refuse(self, checkpoint: Checkpoint) -> int:
         """Returns the token under which it would be done. Raises Refusal(VERB_ILLEGAL | REPLAY_RUNNING | CHECKPOINT_ENDED)."""
@@ -216,34 +213,18 @@ class Replay:
         """(table, keys) of every change on the target: what came into the topics of the way back since, and what its log
         still holds, sent or not."""
         wanted = back_topics(self._back_prefix, name, tables)
-        for topic in self._transport.topic_ids(wanted):
-            for stored in self._since(topic, point):
-                found: dict[str, list[Key]] = {}
-                for one in stored:
-                    table, raw = wanted[topic], one.key
-                    if not table:
-                        notice = notice_of(one)
-                        table, raw = notice.table, base64.b64decode(notice.key) if notice.key else None
-                    if raw is not None:
-                        found.setdefault(table, []).append(self._key(raw))
-                yield from found.items()
+        for page in self._keys.since(self._transport.topic_ids(wanted), point.back):
+            found: dict[str, list[Key]] = {}
+            for one in page:
+                table, raw = wanted[one.topic], one.key
+                if not table:
+                    notice = notice_of(one)
+                    table, raw = notice.table, base64.b64decode(notice.key) if notice.key else None
+                if raw is not None:
+                    found.setdefault(table, []).append(self._keys.key(raw))
+            yield from found.items()
         if self._target.rows("SELECT to_regclass(%s) IS NOT NULL", (LOG,))[0][0]:
             yield from self._logged(name)
-
-    def _since(self, topic: str, point: SourcePoint) -> Iterator[list[Stored]]:
-        ends = self._transport.ends([topic])[topic]
-        begins = self._transport.begins([topic])[topic]
-        for part, end in ends.items():
-            where = TopicPartition(topic, part)
-            at = max(point.back.get(where, 0), begins[part])
-            while at < end:
-                fetched = self._transport.fetch({where: (at, end)}, max_messages=PAGE)
-                yield fetched.messages
-                if fetched.next[where] <= at:
-                    raise Transient(
-                        Code.STREAM_BUSY, f"topic {topic} does not hold yet what it says it does", position=at
-                    )
-                at = fetched.next[where]
 
     def _logged(self, name: str) -> Iterator[tuple[str, list[Key]]]:
         codecs = {plan.table: RowCodec(plan) for plan in plans_of(self._target, name)}
@@ -260,10 +241,3 @@ class Replay:
                 return
             behind_id = entries[-1].id
             yield from found.items()
-
-    def _key(self, raw: bytes) -> Key:
-        schema_id, payload = unframe(raw)
-        codec = self._keys.get(schema_id)
-        if codec is None:
-            codec = self._keys[schema_id] = KeyCodec(self._registry.schema(schema_id))
-        return codec.decode([payload])[0]

@@ -63,6 +63,7 @@ class Switch:
     Args:
         tables: source -> every table to be fenced, read anew at each call.
         look: how far the forward stream is applied.
+        verify: the final verification, behind the drain; given what keeps the lease. Raises what takes the switch back.
         before_open: named steps between drain and open; each may raise, which takes the switch back.
         told: after each move, where writes belong now and by which token: the route is published. Must not raise.
     """
@@ -77,6 +78,7 @@ class Switch:
         *,
         tables: Tables,
         look: Look,
+        verify: Callable[[Callable[[], None]], None] | None = None,
         before_open: Sequence[tuple[str, Callable[[Mapping[str, int]], None]]] = (),
         say: Callable[[str, str], None] = lambda action, text: None,  # noqa: ARG005
         told: Told = lambda authority, token: None,  # noqa: ARG005
@@ -89,6 +91,7 @@ class Switch:
         self._settings = settings
         self._tables = tables
         self._look = look
+        self._verify = verify
         self._before_open = before_open
         self._say = say
         self._parts: dict[str, float] = {}
@@ -125,6 +128,8 @@ class Switch:
     def _close_source(self, token: int) -> tuple[dict[str, Fence], float]:
         deadline_s = self._clock.monotonic_s() + self._settings.fence_budget_s
         while True:
+            # Each attempt waits for locks: a lease that ended meanwhile would have this one taken back in its middle.
+            self._row.renew(token, lease_s=self._settings.lease_s)
             begun_s = self._clock.monotonic_s()
             try:
                 fences = self._fence.fence(token, self._tables())
@@ -141,6 +146,7 @@ class Switch:
     def _drain(self, token: int, cutoff: Mapping[str, int]) -> None:
         values = ", ".join(f"'{source.replace(chr(39), chr(39) * 2)}', {head}" for source, head in cutoff.items())
         self._row.set(token, {"cutoff": f"jsonb_build_object({values})"}, verb="fence", detail={"cutoff": dict(cutoff)})
+        self._row.renew(token, lease_s=self._settings.lease_s)
         reach("cutover.draining")
         self._parts["drain"] = drain(
             cutoff,
@@ -153,6 +159,11 @@ class Switch:
         reach("cutover.drained")
 
     def _open(self, token: int, fences: dict[str, Fence], cutoff: dict[str, int], begun_s: float) -> Outcome:
+        if self._verify is not None:
+            started_s = self._clock.monotonic_s()
+            self._verify(lambda: self._row.renew(token, lease_s=self._settings.lease_s))
+            self._row.renew(token, lease_s=self._settings.lease_s)
+            self._parts["verify"] = self._clock.monotonic_s() - started_s
         for name, step in self._before_open:
             started_s = self._clock.monotonic_s()
             step(cutoff)

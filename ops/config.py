@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from ops.config_cutover import CutoverConfig
+from ops.config_cutover import CutoverConfig, cutover_problem
 from ops.config_routing import HealthConfig, RouterConfig, ShiftConfig, problem
 from ops.secrets import resolve, resolve_url
 from schemas.errors import Code, ConfigError, Refusal
@@ -261,7 +261,7 @@ def _refuse_numbers(config: Config, name: str) -> None:
             f"{name}: session_timeout_s = {config.session_timeout_s:g}: a sink that works would count as silent",
             hint=f"seconds, from {MIN_SESSION_S:g} on",
         )
-    if wrong := problem(config.shift, config.health):
+    if wrong := cutover_problem(config.cutover) or problem(config.shift, config.health):
         raise ConfigError(Code.CONFIG_INVALID, f"{name}: {wrong[0]}", hint=wrong[1])
     if config.limits.max_row_bytes > config.transport.max_message_bytes:
         raise ConfigError(

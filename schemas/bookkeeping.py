@@ -33,6 +33,9 @@ _TABLES = (
         source text NOT NULL, "table" text NOT NULL, at_ms bigint NOT NULL, seq bigint NOT NULL, rows bigint NOT NULL,
         differing bigint NOT NULL, missing bigint NOT NULL, extra bigint NOT NULL, not_compared bigint NOT NULL,
         PRIMARY KEY (source, "table"))""",
+    """CREATE TABLE IF NOT EXISTS tailrace.verified(
+        source text PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(), offsets jsonb NOT NULL,
+        topics jsonb NOT NULL, generations jsonb NOT NULL)""",
 )
 
 ADDED = ("ALTER TABLE tailrace.progress ADD COLUMN IF NOT EXISTS topics jsonb NOT NULL DEFAULT '{}'",)

@@ -84,6 +84,7 @@ class Code(StrEnum):
     CHECKPOINT_ENDED = "checkpoint-ended"
     CHECKPOINT_REFUSED = "checkpoint-refused"
     REPLAY_RUNNING = "replay-running"
+    FINAL_DIFFERS = "final-differs"
     ROUTE_UNPUBLISHED = "route-unpublished"
     # values and schema
     MISFIT = "misfit"

@@ -21,6 +21,7 @@ from capture.tail import CaptureSettings, CaptureTail
 from cutover.authority import AuthorityRow
 from cutover.checkpoints import Checkpoints
 from cutover.drain import Reached, reached_back
+from cutover.final import FinalSettings, FinalVerify, Marks
 from cutover.objects import Objects, OpenedObjects
 from cutover.prepare import prepare_source, prepare_target, prove
 from cutover.replay import Replay
@@ -45,6 +46,7 @@ from sink.tail import SinkSettings, SinkTail
 from snapshot.tail import SnapshotTail
 from tests.fakes.transport import FakeTransport
 from tests.model.world import SteppingClock
+from verify.verification import Verification
 
 TABLE = "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT, u TEXT UNIQUE)"
 
@@ -227,7 +229,16 @@ class Rig:
         prepare_target(self.target)
         assert {} == prove(self.target, self.plans())
 
-    def switch(self, actor: str = "test", **settings: float) -> Switch:
+    def final(self, *, keys: int = 5000, budget_s: float = 60.0) -> FinalVerify:
+        session = self.postgres()
+        checks = {}
+        for name, side in self.sides.items():
+            source = SqliteSource(self.sqlite(side.path), name)
+            checks[name] = Verification(source, source, session, self.clock, expected=())
+        marks = Marks(session, self.transport, prefix="p")
+        return FinalVerify(marks, self.transport, self.registry, checks, self.clock, FinalSettings(keys, budget_s))
+
+    def switch(self, actor: str = "test", final: FinalVerify | None = None, **settings: float) -> Switch:
         session = self.postgres()
         row = AuthorityRow(session, actor=actor)
         return Switch(
@@ -238,6 +249,7 @@ class Rig:
             SwitchSettings(**settings),  # type: ignore[arg-type]
             tables=self.tables,
             look=self.look,
+            verify=final.verify if final is not None else None,
             before_open=[("sequences", lambda _: self.objects(session).set_sequences())],
         )
 

@@ -56,6 +56,9 @@ class Verification:
         self._expected = tuple(expected)
         self._share = share
         self._said = said
+        self._seen: tuple[int, int] | None = None
+        self._tables: Mapping[str, Table] = {}
+        """As they were at that mark of the schema."""
 
     def run(self, only: Sequence[str] = ()) -> Report:
         """Every replicated table, or only those named."""
@@ -92,6 +95,24 @@ class Verification:
             rows = self._reader.count(table) if table is not None else 0
             reports.append(TableReport(name, 0, not_compared=rows, reason="the target does not know this table"))
         return Report(self._source.name, reports)
+
+    def of_keys(self, name: str, keys: Sequence[Key]) -> list[tuple[Key, str]]:
+        """Those of these keys whose rows are not equal, each with what is wrong with it. Stores nothing."""
+        found = self._target.rows(
+            'SELECT plan::text FROM tailrace.tables WHERE source = %s AND "table" = %s AND plan IS NOT NULL '
+            "AND state <> 'gone'",
+            (self._source.name, name),
+        )
+        with self._source.view() as view:
+            seen = view.mark()
+        if self._seen != seen:
+            self._seen, self._tables = seen, self._reader.database().tables
+        table = self._tables.get(name)
+        if table is None or not found:
+            return [(key, "not_compared") for key in keys]
+        side = TargetSide(self._target, table, plan_from_json(found[0][0]))
+        distinct = {typed_key(key): key for key in keys}
+        return [pair for pair in self._settle(table, side, list(distinct.values())) if pair[1] != "equal"]
 
     def _table(self, table: Table, side: TargetSide) -> TableReport:
         counts = {"rows": 0, "not_compared": 0, "missing": 0, "extra": 0, "differing": 0}

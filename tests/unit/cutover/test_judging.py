@@ -20,6 +20,7 @@ GOOD = SourceFacts(
     quarantined=0,
     back_quarantined=0,
     verify_age_s=60.0,
+    unverified=9000,
     backup_age_s=60.0,
     busy="",
     free_bytes=5000,
@@ -37,6 +38,7 @@ SOURCE_CASES: list[tuple[str, dict[str, Any], str]] = [
     ("back_quarantined", {"back_quarantined": 1}, "quarantine back a"),
     ("verify_age_s", {"verify_age_s": 3601.0}, "verified a"),
     ("verify_age_s", {"verify_age_s": NEVER_S}, "verified a"),
+    ("unverified", {"unmarked": "t was copied since"}, "final verify a"),
     ("backup_age_s", {"backup_age_s": 86401.0}, "backup a"),
     ("backup_age_s", {"backup_fault": "it is not what its digest says"}, "backup a"),
     ("busy", {"busy": "no write lock within 0.5 s"}, "writers a"),
@@ -93,7 +95,7 @@ def test_reports_that_cannot_be_read_are_unknown_and_too_few_block() -> None:
 
 def test_every_fact_has_a_case() -> None:
     """A fact that is added without a test that it blocks is found here."""
-    covered = {field for field, _, _ in SOURCE_CASES} | {"backup_fault", "reasons"}
+    covered = {field for field, _, _ in SOURCE_CASES} | {"backup_fault", "reasons", "unmarked"}
     assert {one.name for one in fields(SourceFacts)} == covered
     assert {one.name for one in fields(TargetFacts)} == {field for field, _, _ in TARGET_CASES} | {
         "epoch",

@@ -45,3 +45,16 @@ def test_a_column_of_no_source_or_named_twice_is_refused(tmp_path: Path) -> None
     twice = {"App.users.email": {"type": "text"}, "app.USERS.email": {"type": "jsonb"}}
     assert "are one column" in _refused(tmp_path, **sources, columns=twice)
     parse({**sources, "columns": {"app.users.email": {}}}, folder=tmp_path, name="tailrace.toml")
+
+
+@pytest.mark.parametrize(
+    ("cutover", "told"),
+    [
+        ({"lease_s": 2.0, "fence_budget_s": 2.0}, "lease_s = 2 is not above cutover.fence_budget_s = 2"),
+        ({"lease_s": 2.0, "fence_budget_s": 1.0, "final_verify_s": 3.0}, "not above cutover.final_verify_s = 3"),
+        ({"final_verify_keys": 0}, "cutover.final_verify_keys = 0"),
+        ({"drain_budget_s": -1.0}, "cutover.drain_budget_s = -1"),
+    ],
+)
+def test_a_lease_is_longer_than_what_it_covers(tmp_path: Path, cutover: dict[str, float], told: str) -> None:
+    assert told in _refused(tmp_path, source_databases={"x": "a.db"}, cutover=cutover)
