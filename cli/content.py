@@ -11,11 +11,11 @@ from adapters.postgres import Postgres
 from capture import meta as metas
 from capture.install import touch
 from capture.sqlite_source import SqliteSource
-from cli.final import keep_mark, mark_before
+from cli.final import mark_before
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
 from cli.wiring import open_source, open_target
 from cutover.authority import AuthorityRow
-from cutover.final import Mark
+from cutover.final import Mark, store_mark
 from ops.clock import SystemClock
 from ops.config import Config
 from schemas.authority import Authority
@@ -45,8 +45,8 @@ def verify_source(config: Config, name: str, *, tables: Sequence[str] = (), shar
         whole = not tables and share >= 1.0
         mark = _mark(config, target, name) if whole else None
         report = Verification(source, source, target, SystemClock(), expected=expected, share=share).run(tables)
-        if report.clean:
-            keep_mark(config, target, name, mark)
+        if report.clean and mark is not None:
+            store_mark(target, name, mark)
         return report
     finally:
         db.close()

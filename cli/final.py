@@ -53,17 +53,6 @@ def mark_before(config: Config, session: Postgres, source: str) -> Mark | None:
         transport.close()
 
 
-def keep_mark(config: Config, session: Postgres, source: str, mark: Mark | None) -> None:
-    """After a full verification of it that found nothing."""
-    if mark is None:
-        return
-    transport = open_transport(config)
-    try:
-        marks_of(config, session, transport).store(source, mark)
-    finally:
-        transport.close()
-
-
 def pending_of(config: Config, session: Postgres) -> dict[str, tuple[int | None, str]]:
     """source -> (records since its mark, why that is not known). Raises what stream and target say."""
     transport = open_transport(config)

@@ -63,19 +63,14 @@ class Marks:
         offsets = {TopicPartition(topic, part): end for topic, parts in ends.items() for part, end in parts.items()}
         return Mark(offsets, present, generations)
 
-    def store(self, source: str, mark: Mark) -> None:
-        self._target.run(
-            "INSERT INTO tailrace.verified(source, offsets, topics, generations) VALUES (%s, %s, %s, %s) ON CONFLICT "
-            "(source) DO UPDATE SET at = clock_timestamp(), offsets = EXCLUDED.offsets, topics = EXCLUDED.topics, "
-            "generations = EXCLUDED.generations",
-            (source, offsets_text(mark.offsets), json.dumps(dict(mark.topics)), json.dumps(dict(mark.generations))),
-        )
-
     def read(self, source: str) -> Mark | None:
         found = self._target.rows(
             "SELECT offsets::text, topics::text, generations::text FROM tailrace.verified WHERE source = %s", (source,)
         )
         return Mark(offsets_from(found[0][0]), json.loads(found[0][1]), json.loads(found[0][2])) if found else None
+
+    def store(self, source: str, mark: Mark) -> None:
+        store_mark(self._target, source, mark)
 
     def pending(self, source: str) -> tuple[int | None, str]:
         """(records since the mark, why it says nothing any more): at least as many as keys that changed."""
@@ -84,6 +79,16 @@ class Marks:
     def table_of(self, source: str, mark: Mark) -> dict[str, str]:
         """topic -> table."""
         return {topic_of(self._prefix, source, name): name for name in mark.generations}
+
+
+def store_mark(target: Postgres, source: str, mark: Mark) -> None:
+    """After a full verification of it that found nothing."""
+    target.run(
+        "INSERT INTO tailrace.verified(source, offsets, topics, generations) VALUES (%s, %s, %s, %s) ON CONFLICT "
+        "(source) DO UPDATE SET at = clock_timestamp(), offsets = EXCLUDED.offsets, topics = EXCLUDED.topics, "
+        "generations = EXCLUDED.generations",
+        (source, offsets_text(mark.offsets), json.dumps(dict(mark.topics)), json.dumps(dict(mark.generations))),
+    )
 
 
 def behind(mark: Mark | None, now: Mark) -> tuple[int | None, str]:
