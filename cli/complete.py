@@ -15,6 +15,7 @@ import click
 from adapters.postgres import Postgres
 from capture.postgres_triggers import removed, resting
 from cli.cutover_wiring import authority_of, publisher_of
+from cli.hooks import hooks_of
 from cli.migration import window_document, window_line
 from cli.options import as_json, config_of, dry_run, emit
 from cli.wiring import telemetry
@@ -60,6 +61,7 @@ def complete_command(ctx: click.Context, confirmed: str, json_output: bool, dry_
         token = complete(session, row, before)
         events.event("migration.completed", f"token {token}: there is no way back any more")
         publisher_of(config, session, events.say).publish()
+        hooks_of(config, events).run("completed", token=token)
         left = drop_left_over(session)
     archives = {name: str(config.source_path(name)) for name in config.source_databases}
     lines = [

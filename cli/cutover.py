@@ -14,6 +14,7 @@ from cli.content import report_lines, verify_source
 from cli.cutover_gates import all_gates
 from cli.cutover_wiring import BackLook, authority_of, fence_of, guard_of, rollback_of, switch_of
 from cli.final import final_of
+from cli.hooks import hooks_of
 from cli.options import as_json, config_of, dry_run, emit
 from cli.rollback_status import rollback_lines, rollback_status
 from cli.wiring import open_source, telemetry
@@ -22,9 +23,11 @@ from cutover.final import FinalVerify
 from cutover.gates import Gate, refuse_closed, waive
 from cutover.prepare import prepare_source, prepare_target
 from cutover.source_fence import SourceFence
+from cutover.switch import Outcome
 from ops.config import Config
+from ops.telemetry import Telemetry
 from schemas.authority import Authority, Migration
-from schemas.errors import Code, Refusal
+from schemas.errors import Code, Refusal, Superseded, TailraceError, Unknown
 
 STEPS = (
     "compare what changed since the last clean verification, until at most {keys} changes are left",
@@ -105,17 +108,9 @@ def cutover_command(
             document: dict[str, Any] = {"gates": [_as_json(one) for one in gates], "steps": _steps(config, before)}
             emit(document, ["steps", *(f"  {step}" for step in document["steps"])], json_output=json_output)
             ctx.exit(0 if all(one.open for one in gates) else 3)
-        final: FinalVerify | None = None
         if not practise:
             refuse_closed(gates)
-            final = held.enter_context(final_of(config, events.say))
-            _refuse_too_many(config, final.catch_up())
-            kept = checkpoint_before_cutover(config, session, before)
-            events.event("checkpoint.made", f"{kept.name}: {kept.why}")
-        fence: SourceFence = fence_of(config)
-        held.callback(fence.close)
-        switch = switch_of(config, session, row, fence, events.say, final=final)
-        outcome = switch.run(before, practise=practise)
+        outcome = _switched(config, held, session, row, before, events, practise=practise)
         # Writers are back already: this reads every row and holds nobody up.
         broken = {} if practise else guard_of(config, session, row, events.say)[1].validate()
     parts = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in outcome.parts_s.items())
@@ -162,6 +157,8 @@ def rollback_command(
         fence = fence_of(config)
         held.callback(fence.close)
         returned = rollback_of(config, session, row, fence, look, events.say).run(reason=reason)
+        if returned.was is not Authority.SOURCE:
+            hooks_of(config, events).run("after_rollback", token=returned.token, reason=reason)
     lifted = ", ".join(returned.lifted) or "none was fenced"
     lines = [f"writes belong to the SQLite files again (were: {returned.was}); lifted: {lifted}"]
     if returned.was in (Authority.TARGET, Authority.TO_SOURCE):
@@ -176,6 +173,41 @@ def rollback_command(
     emit(document, lines, json_output=json_output)
     if not document.get("clean", True):
         ctx.exit(4)
+
+
+def _switched(
+    config: Config,
+    held: ExitStack,
+    session: Postgres,
+    row: AuthorityRow,
+    before: Migration,
+    events: Telemetry,
+    *,
+    practise: bool,
+) -> Outcome:
+    """The switch itself, with what comes before its claim; or the practice of its fence."""
+    hooks = hooks_of(config, events)
+    final: FinalVerify | None = None
+    if not practise:
+        final = held.enter_context(final_of(config, events.say))
+        _refuse_too_many(config, final.catch_up())
+        kept = checkpoint_before_cutover(config, session, before)
+        events.event("checkpoint.made", f"{kept.name}: {kept.why}")
+        hooks.run("before_fence", token=before.token)
+    fence: SourceFence = fence_of(config)
+    held.callback(fence.close)
+    switch = switch_of(config, session, row, fence, events.say, final=final, hooks=hooks)
+    try:
+        outcome = switch.run(before, practise=practise)
+    except (Superseded, Unknown):
+        raise  # it is somebody else's now, or nobody can say yet
+    except TailraceError as error:
+        if not practise:
+            hooks.run("failed", token=before.token, reason=f"[{error.code}] {error.message}")
+        raise
+    if not practise:
+        hooks.run("after_open", token=outcome.token)
+    return outcome
 
 
 def _refuse_too_many(config: Config, left: Mapping[str, int]) -> None:

@@ -31,6 +31,7 @@ from cutover.switch import Switch, SwitchSettings
 from cutover.target_guard import TargetGuard
 from ops.clock import SystemClock
 from ops.config import Config
+from ops.hooks import Hooks
 from ops.secrets import resolve_url
 from schemas.authority import Authority
 from schemas.errors import Code, TailraceError
@@ -150,9 +151,15 @@ def switch_of(
     say: Say,
     *,
     final: FinalVerify | None = None,
+    hooks: Hooks | None = None,
 ) -> Switch:
     clock = SystemClock()
     guard, objects = guard_of(config, session, row, say)
+
+    def run_hooks(_: Mapping[str, int]) -> None:
+        if hooks is not None:
+            hooks.run("before_open", token=row.read().token)
+
     return Switch(
         row,
         fence,
@@ -167,8 +174,12 @@ def switch_of(
         tables=lambda: tables_of(config),
         look=lambda: look_forward(session, config),
         verify=final.verify if final is not None else None,
-        # Behind the fence and the drain: no key is given any more on the other side.
-        before_open=[("sequences", lambda _: objects.set_sequences())],
+        # Behind the fence and the drain: no key is given any more on the other side. What an operator asks comes last: it
+        # sees what will be opened.
+        before_open=[
+            ("sequences", lambda _: objects.set_sequences()),
+            *([("hooks", run_hooks)] if config.hooks.before_open else []),
+        ],
         say=say,
         told=publisher_of(config, session, say).told,
     )
@@ -223,9 +234,10 @@ class Steward:
 
     While the target cannot be reached nobody can say who may write: nothing is done then, and the sink says it."""
 
-    def __init__(self, config: Config, say: Say) -> None:
+    def __init__(self, config: Config, say: Say, hooks: Hooks) -> None:
         self._config = config
         self._say = say
+        self._hooks = hooks
         self._clock = SystemClock()
         self._session = open_target(config, "steward")
         self._row = AuthorityRow(self._session, actor=f"steward:{actor()}")
@@ -242,6 +254,7 @@ class Steward:
         if now_ms - self._looked_at_ms < STEWARD_MS:
             return False
         self._looked_at_ms = now_ms
+        self._hooks.tell()
         try:
             if not self._session.rows("SELECT to_regclass('tailrace.migration') IS NOT NULL")[0][0]:
                 return False
@@ -255,9 +268,12 @@ class Steward:
                 )
             if before.authority is Authority.TARGET:
                 self._tell_kept()
-            recovered = self._rollback.recover(before) is not None
+            recovered = self._rollback.recover(before)
             self._routes.publish()
-            return recovered
+            if recovered is not None and recovered.was is not Authority.SOURCE:
+                event = "failed" if recovered.was is Authority.TO_TARGET else "after_rollback"
+                self._hooks.later(event, token=recovered.token, reason=f"recovered from {before.owner}")
+            return recovered is not None
         except TailraceError as error:
             if error.code in (Code.TARGET_UNREACHABLE, Code.AUTHORITY_MOVED, Code.NOT_INSTALLED):
                 return False

@@ -17,6 +17,7 @@ import click
 from cli.compaction import Compaction
 from cli.cutover_wiring import Steward
 from cli.growth import readings_of
+from cli.hooks import hooks_of
 from cli.options import chosen_sources, config_of
 from cli.shift_wiring import WatchStepper
 from cli.way_back import back_capture_of, back_sink_of
@@ -162,7 +163,10 @@ def capture_command(ctx: click.Context, sources: tuple[str, ...], quiet: bool) -
             (f"{name} back", back_sink_of(config, name, transport, registry, say, done)) for name, say in says.items()
         ]
         if set(names) == set(config.source_databases):
-            made += [("steward", Steward(config, events.say)), ("watch", WatchStepper(config, ctx.obj, events))]
+            made += [
+                ("steward", Steward(config, events.say, hooks_of(config, events))),
+                ("watch", WatchStepper(config, ctx.obj, events)),
+            ]
         made += [(f"{name} growth", readings_of(config, name, transport)) for name in names]
         return [*made, ("compaction", Compaction(transport, SystemClock()))]
 

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from ops.config_cutover import CutoverConfig, cutover_problem
+from ops.config_hooks import HooksConfig, hooks_problem
 from ops.config_routing import HealthConfig, RouterConfig, ShiftConfig, problem
 from ops.secrets import resolve, resolve_url
 from schemas.errors import Code, ConfigError, Refusal
@@ -118,6 +119,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     router: RouterConfig = RouterConfig()
     shift: ShiftConfig = ShiftConfig()
     health: HealthConfig = HealthConfig()
+    hooks: HooksConfig = HooksConfig()
     format: int = CONFIGURATION.current
     folder: str = ""
     """Folder of the file this was read from; relative paths resolve against it."""
@@ -190,7 +192,7 @@ def parse(document: dict[str, Any], *, folder: Path, name: str) -> Config:
     if isinstance(number := document.get("format", 1), int):
         refuse_unreadable(CONFIGURATION, number, name)
     _refuse_unknown(document, Config, name, "")
-    for table in ("transport", "registry", "limits", "cutover", "router", "shift", "health"):
+    for table in ("transport", "registry", "limits", "cutover", "router", "shift", "health", "hooks"):
         _refuse_unknown(document.get(table, {}), type(getattr(Config({}), table)), name, f"{table}.")
     for column, settings in document.get("columns", {}).items() if isinstance(document.get("columns"), dict) else ():
         _refuse_unknown(settings, ColumnConfig, name, f'columns."{column}".')
@@ -261,7 +263,8 @@ def _refuse_numbers(config: Config, name: str) -> None:
             f"{name}: session_timeout_s = {config.session_timeout_s:g}: a sink that works would count as silent",
             hint=f"seconds, from {MIN_SESSION_S:g} on",
         )
-    if wrong := cutover_problem(config.cutover) or problem(config.shift, config.health):
+    wrong = cutover_problem(config.cutover) or hooks_problem(config.hooks, config.cutover.lease_s)
+    if wrong := wrong or problem(config.shift, config.health):
         raise ConfigError(Code.CONFIG_INVALID, f"{name}: {wrong[0]}", hint=wrong[1])
     if config.limits.max_row_bytes > config.transport.max_message_bytes:
         raise ConfigError(

@@ -85,6 +85,7 @@ class Code(StrEnum):
     CHECKPOINT_REFUSED = "checkpoint-refused"
     REPLAY_RUNNING = "replay-running"
     FINAL_DIFFERS = "final-differs"
+    HOOK_FAILED = "hook-failed"
     ROUTE_UNPUBLISHED = "route-unpublished"
     # values and schema
     MISFIT = "misfit"

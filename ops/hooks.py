@@ -1,0 +1,116 @@
+"""Do: run what the operator wants to happen at an event: commands without a shell, and POSTs to URLs.
+
+Invariant: a hook gets a time-out and no secret of ours: what is told of it is its place in the list and how it ended, never
+its text, its address or its output. One that fails is an error where it may stop something, and an event everywhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shlex
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from ops.config_hooks import BLOCKING, HooksConfig
+from schemas.errors import Code, Failed, TailraceError
+
+_URLS = ("http://", "https://")
+
+
+class Hooks:
+    """Args:
+    secret: resolves ${NAME} and the like in an address, at the moment it is used.
+    say: (action, text, level).
+    """
+
+    def __init__(
+        self,
+        config: HooksConfig,
+        *,
+        folder: Path,
+        secret: Callable[[str], str],
+        say: Callable[[str, str, str], None],
+    ) -> None:
+        self._config = config
+        self._folder = folder
+        self._secret = secret
+        self._say = say
+        self._ended: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+
+    def run(self, event: str, **facts: str | int) -> None:
+        """Every hook of this event, in order. Raises Failed(HOOK_FAILED) where the event may stop something."""
+        for name, wrong in self._each(event, facts):
+            if wrong and event in BLOCKING:
+                raise Failed(
+                    Code.HOOK_FAILED, f"hook {name} {wrong}", hint="mend what it looks at, or take it out of [hooks]"
+                )
+            self._told(name, wrong)
+
+    def later(self, event: str, **facts: str | int) -> None:
+        """The same beside the caller, who has a daemon's loop to keep and says with `tell` how it ended."""
+
+        def work() -> None:
+            for pair in self._each(event, facts):
+                self._ended.put(pair)
+
+        if getattr(self._config, event):
+            threading.Thread(target=work, name="hook", daemon=True).start()
+
+    def tell(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._told(*self._ended.get_nowait())
+
+    def _told(self, name: str, wrong: str) -> None:
+        if wrong:
+            self._say("hook.failed", f"{name} {wrong}: nothing was stopped by it", "error")
+        else:
+            self._say("hook.ran", name, "info")
+
+    def _each(self, event: str, facts: Mapping[str, str | int]) -> Iterator[tuple[str, str]]:
+        """(which hook, what is wrong with it), each once it has ended."""
+        document = {"event": event, **facts}
+        hooks: list[str] = getattr(self._config, event)
+        for number, hook in enumerate(hooks, 1):
+            url = hook.startswith(_URLS)
+            wrong = self._post(hook, document) if url else self._command(hook, document)
+            yield f"{event} {number} of {len(hooks)} ({'a URL' if url else 'a command'})", wrong
+
+    def _command(self, hook: str, document: Mapping[str, str | int]) -> str:
+        named = {f"TAILRACE_{key.upper()}": str(value) for key, value in document.items()}
+        try:
+            done = subprocess.run(
+                shlex.split(hook), cwd=self._folder, timeout=self._config.timeout_s, check=False,
+                env={**os.environ, **named}, input=json.dumps(document).encode(),
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return f"does not end within {self._config.timeout_s:g} s"
+        except (OSError, ValueError) as error:
+            return f"cannot be run ({type(error).__name__})"
+        return "" if done.returncode == 0 else f"ends with {done.returncode}"
+
+    def _post(self, hook: str, document: Mapping[str, str | int]) -> str:
+        try:
+            request = urllib.request.Request(
+                self._secret(hook),
+                data=json.dumps(document).encode(),
+                headers={"Content-Type": "application/json"},
+                method="POST",
+            )
+            with urllib.request.urlopen(request, timeout=self._config.timeout_s) as answer:
+                return "" if 200 <= answer.status < 300 else f"answers {answer.status}"
+        except urllib.error.HTTPError as error:
+            return f"answers {error.code}"
+        except TailraceError as error:
+            return f"cannot be asked ({error.code})"
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", None)
+            return f"does not answer ({type(reason if isinstance(reason, Exception) else error).__name__})"
