@@ -97,7 +97,7 @@ class Rollback:
                     raise Refusal(
                         Code.NO_ROLLBACK,
                         f"the way back does not carry {len(before.no_rollback)} things, among them {what}: {why}",
-                        hint="tailrace status names all; rollback --to CHECKPOINT states what is lost",
+                        hint="tailrace rollback --status names all; tailrace complete keeps writes where they are",
                     )
                 # Here, too: a table that is gone cannot be closed, and the refusal should say why.
                 refuse_lost(self._guard.changes().lost)
