@@ -18,7 +18,7 @@ from capture import meta as metas
 from cli.cutover_wiring import board_of, objects_of_source, reports_of
 from cli.final import pending_of
 from cli.look import Looker
-from cli.status import UNPROVEN
+from cli.status import DRIFTED, UNPROVEN
 from cutover.gates import Gate
 from cutover.judging import NEVER_S, Bounds, SourceFacts, TargetFacts, judged
 from cutover.prepare import plans_of, prepared, prove
@@ -84,7 +84,7 @@ def _source(
     known["reasons"] = tuple(
         reason
         for reason in document["blocking_reasons"]
-        if reason.startswith(f"{name}: ") and not reason.endswith(UNPROVEN)
+        if reason.startswith(f"{name}: ") and not reason.endswith((UNPROVEN, DRIFTED))  # gates of their own
     )
     with contextlib.suppress(TailraceError):
         known |= _of_target(session, name)

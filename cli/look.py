@@ -71,8 +71,12 @@ class Looker:
                 if not metas.has_log(db):
                     return SourceFigures(installed=False)
                 first, head = db.rows(f"SELECT min(seq), max(seq) FROM {LOG}")[0]
-                identity = str(db.rows(f"SELECT value FROM {META} WHERE key = 'identity'")[0][0])
-                pruned = int(db.rows(f"SELECT value FROM {META} WHERE key = 'pruned_to'")[0][0])
+                said = dict(
+                    db.rows(f"SELECT key, value FROM {META} WHERE key IN ('identity', 'pruned_to', 'schema_version')")
+                )
+                identity, pruned = str(said["identity"]), int(said["pruned_to"])
+                # In the view of the head: where both agree, what was made of the schema lies at or below it.
+                pending_drift = int(said["schema_version"]) != db.schema_version()
                 oldest = db.rows(f"SELECT ts FROM {LOG} WHERE seq > ? ORDER BY seq LIMIT 1", (applied,))
                 page = db.rows("PRAGMA page_size")[0][0]
                 left_behind = self._left_behind(name, db)
@@ -89,6 +93,7 @@ class Looker:
                 installed=True,
                 identity=identity,
                 left_behind=left_behind,
+                pending_drift=pending_drift,
             )
         except TailraceError as error:
             return SourceFigures(error=str(error.message))

@@ -23,6 +23,7 @@ UNKNOWN_GROWTH = {
 """Until readings say more (cli/growth.py); of what all sources share the next one."""
 UNKNOWN_SHARED = {"stream_bytes_per_day": None, "bookkeeping_bytes_per_day": None}
 UNPROVEN = "were not proven equal by a verification yet"
+DRIFTED = "its schema was changed, and capture has not taken that over yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class SourceFigures:
     identity: str = ""
     left_behind: Mapping[str, str] = field(default_factory=dict)
     """Tables that nobody excluded and that are not replicated -> why."""
+    pending_drift: bool | None = None
+    """Was the schema changed since capture last looked at it? A table or a copy may be owed that nobody knows of yet."""
     error: str = ""
 
 
@@ -75,6 +78,7 @@ class SourceStatus:
     log_rows: int | None
     log_bytes: int | None
     wal_bytes: int | None
+    pending_drift: bool | None
     tables: Mapping[str, Mapping[str, Any]]
     reasons: tuple[str, ...]
 
@@ -91,6 +95,7 @@ class SourceStatus:
             "log_rows": self.log_rows,
             "log_bytes": self.log_bytes,
             "wal_bytes": self.wal_bytes,
+            "pending_drift": self.pending_drift,
             "growth": dict(UNKNOWN_GROWTH),
             "tables": {name: dict(table) for name, table in self.tables.items()},
         }
@@ -115,6 +120,7 @@ def source_status(name: str, source: SourceFigures, target: TargetFigures, *, no
         log_rows=source.log_rows,
         log_bytes=source.log_bytes,
         wal_bytes=source.wal_bytes,
+        pending_drift=source.pending_drift,
         tables=_tables(target),
         reasons=(*((strange,) if strange else ()), *_reasons(name, source, target, lag_changes)),
     )
@@ -192,6 +198,8 @@ def _reasons(name: str, source: SourceFigures, target: TargetFigures, lag_change
         reasons.append(f"{name}: the source cannot be read ({source.error})")
     elif source.installed is False:
         reasons.append(f"{name}: not installed")
+    if source.pending_drift:
+        reasons.append(f"{name}: {DRIFTED}")
     for table, why in source.left_behind.items():
         reasons.append(f"{name}: table {table} stays behind ({why}); exclude_tables says that this is meant")
     if target.error:

@@ -3,6 +3,7 @@ application fails, and no reader of the target ever sees a table empty."""
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import threading
 from contextlib import closing
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from adapters.postgres import Postgres
+from cli.look import Looker
+from cli.up import settled
 from schemas.errors import TailraceError
 from tests.fix_pipeline import Pipeline
 
@@ -73,6 +76,29 @@ def test_change(pipeline: Pipeline, database_url: str, name: str) -> None:
             assert [] == [table.as_json() for table in report.tables if not table.clean]
     assert [] == reader.empty
     assert 0 < reader.looks
+
+
+@pytest.mark.slow
+def test_a_table_that_capture_has_not_seen_is_not_settled(pipeline: Pipeline, database_url: str) -> None:
+    """A look between the application's CREATE TABLE and capture's called everything settled, without the table."""
+    pipeline.install()
+    pipeline.start()
+    pipeline.settle()
+    looker = Looker(pipeline.config, list(pipeline.config.source_databases))
+    pipeline.processes["capture"].send_signal(signal.SIGSTOP)
+    try:
+        with closing(sqlite3.connect(pipeline.folder / "cases.db", timeout=5, isolation_level=None)) as app:
+            app.execute("CREATE TABLE fees(id INTEGER PRIMARY KEY, n REAL)")
+        before, document = looker.look(), looker.look()
+    finally:
+        pipeline.processes["capture"].send_signal(signal.SIGCONT)
+        looker.close()
+    assert (True, 0) == (document["sources"]["cases"]["consistent"], document["sources"]["cases"]["lag_changes"])
+    assert not settled(document, before)
+    assert "cases: its schema was changed, and capture has not taken that over yet" in document["blocking_reasons"]
+    pipeline.settle()
+    with closing(Postgres(database_url, application_name="reader")) as target:
+        assert [(0,)] == target.rows("SELECT count(*) FROM cases.fees")
 
 
 class _Reader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cli.render import lag_line, number, size, status_lines
 from cli.status import SourceFigures, TargetFigures, source_status, whole_status
+from cli.up import settled
 from schemas.change import Progress, TableProgress, TableState
 
 NOW_MS = 1_000_000
@@ -78,3 +79,14 @@ def test_a_log_that_counts_below_what_was_applied_is_no_lag_of_zero() -> None:
         one = found["sources"]["s"]  # type: ignore[index]
         assert ("unknown", None, None) == (one["phase"], one["lag_changes"], one["consistent"])
         assert "--accept-history" in found["blocking_reasons"][0]  # type: ignore[index]
+
+
+def test_a_schema_that_capture_has_not_looked_at_blocks_and_settles_nothing() -> None:
+    quiet = document(SourceFigures(head=10, installed=True, pending_drift=False), TargetFigures(progress(), 0))
+    moved = document(SourceFigures(head=10, installed=True, pending_drift=True), TargetFigures(progress(), 0))
+    unknown = document(SourceFigures(head=10, installed=True), TargetFigures(progress(), 0))
+    assert ["s: its schema was changed, and capture has not taken that over yet"] == moved["blocking_reasons"]
+    assert [True, False, False, False, False] == [
+        settled(now, before)
+        for before, now in ((quiet, quiet), (moved, quiet), (quiet, moved), (unknown, quiet), (quiet, unknown))
+    ]
