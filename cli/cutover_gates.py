@@ -19,6 +19,7 @@ from cli.cutover_wiring import board_of, objects_of_source, reports_of
 from cli.final import pending_of
 from cli.look import Looker
 from cli.status import DRIFTED, UNPROVEN
+from cli.stream_checks import way_back_fault
 from cutover.gates import Gate
 from cutover.judging import NEVER_S, Bounds, SourceFacts, TargetFacts, judged
 from cutover.prepare import plans_of, prepared, prove
@@ -191,7 +192,11 @@ def _has_relation(session: Postgres, schema: str, name: str) -> bool:
 
 
 def _target(config: Config, session: Postgres, before: Migration, *, proven: bool) -> TargetFacts:
-    known: dict[str, Any] = {"epoch": before.token, "no_rollback": before.no_rollback}
+    known: dict[str, Any] = {
+        "epoch": before.token,
+        "no_rollback": before.no_rollback,
+        "stream_back": way_back_fault(config),
+    }
     try:
         session.refuse_pooler()
         known["pooler"] = ""

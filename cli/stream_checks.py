@@ -5,7 +5,8 @@ from __future__ import annotations
 from capture.tail import WATERMARKS
 from cli.check_result import CheckResult
 from cli.kafka import open_kafka
-from cli.wiring import open_source, topic_settings
+from cli.way_back import back_prefix
+from cli.wiring import open_source, open_transport, topic_settings
 from ops.config import Config
 from schemas.errors import TailraceError
 from schemas.introspect import introspect
@@ -34,11 +35,37 @@ def stream_checks(config: Config) -> list[CheckResult]:
     return results
 
 
-def wanted_topics(config: Config) -> dict[str, TopicSettings]:
+def way_back_fault(config: Config) -> tuple[str, str]:
+    """(what keeps the stream from taking what the target would write after a switch, the next step); empty: nothing.
+
+    Topics that are missing are made at the switch, but not an administrator's: writes would have moved, with no way back."""
+    try:
+        if config.transport.kind != "kafka":
+            transport = open_transport(config)
+            try:
+                transport.topics(back_prefix(config))
+            finally:
+                transport.close()
+            return "", ""
+        broker = open_kafka(config, for_s=0.0)
+        try:
+            found = broker.findings(wanted_topics(config, back_prefix(config)))
+        finally:
+            broker.close()
+    except TailraceError as error:
+        return error.message, error.hint or "tailrace check"
+    wrong = [one for one in found if one.verdict == "refused"]
+    if not wrong:
+        return "", ""
+    more = f", and {len(wrong) - 1} more topics" if wrong[1:] else ""
+    return f"topic {wrong[0].topic}: {wrong[0].text}{more}", "; ".join(one.hint for one in wrong)
+
+
+def wanted_topics(config: Config, prefix: str = "") -> dict[str, TopicSettings]:
     """Every topic of this configuration with the settings capture makes it with; a source that cannot be read has its
-    own finding and gives only its fixed topics."""
-    prefix = config.transport.prefix
-    topics = {schema_topic(prefix): TopicSettings(partitions=1, compacted=False)}
+    own finding and gives only its fixed topics. `prefix`: of the way back, whose schemas are in the same topic."""
+    topics = {schema_topic(config.transport.prefix): TopicSettings(partitions=1, compacted=False)}
+    prefix = prefix or config.transport.prefix
     for source in config.source_databases:
         topics[watermark_topic(prefix, source)] = WATERMARKS
         topics[notice_topic(prefix, source)] = TopicSettings()

@@ -75,6 +75,8 @@ class TargetFacts:
     """Sessions that are not ours and logged in as the sink's role: no guard can tell them from the sink."""
     unproven: Mapping[str, str] | None = None
     """Table -> why its log triggers cannot be trusted."""
+    stream_back: tuple[str, str] | None = None
+    """(what keeps the stream from taking what the target will write, the next step); empty texts: nothing."""
     reports: RouterReports | None = None
     epoch: int = 0
     no_rollback: Mapping[str, str] = field(default_factory=dict)
@@ -190,6 +192,14 @@ def _of_target(target: TargetFacts) -> Iterator[Gate]:
         "unknown" if wrong is None else f"{len(wrong)} tables without a proof{first}",
         "a row of each table was changed, deleted, made again, and logged",
         next_step="tailrace cutover makes the log triggers anew",
+    )
+    fault = target.stream_back
+    yield gate(
+        "way back stream",
+        None if fault is None else not fault[0],
+        "unknown" if fault is None else fault[0] or "it takes what the target writes",
+        "reachable, its topics as they must be",
+        next_step=fault[1] if fault else "tailrace check",
     )
     for what, why in target.no_rollback.items():
         yield gate(f"no rollback {what}", False, why, "carried back", next_step="tailrace rollback --status")

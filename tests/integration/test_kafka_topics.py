@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.kafka import open_kafka
-from cli.stream_checks import stream_checks, wanted_topics
+from cli.stream_checks import stream_checks, wanted_topics, way_back_fault
 from ops.config import Config, TransportConfig
 from schemas.errors import Code, Failed, Refusal
 from schemas.ports import TopicSettings
@@ -123,6 +123,23 @@ def test_a_topic_that_an_administrator_must_make_is_named(tmp_path: Path, kafka_
     creating.create_topics(wanted_topics(config))
     creating.close()
     assert {} == _refused(config)
+
+
+def test_topics_of_the_way_back_that_nobody_made_block_a_cutover(tmp_path: Path, kafka_address: str) -> None:
+    """Missing ones are made at the switch, but not an administrator's: writes had moved, and there was no way back."""
+    clear_topics(kafka_address)
+    assert ("", "") == way_back_fault(_config(tmp_path, kafka_address))
+    config = _config(tmp_path, kafka_address, topics="existing")
+    creating = open_kafka(_config(tmp_path, kafka_address))
+    creating.create_topics(wanted_topics(config))
+    fault, step = way_back_fault(config)
+    assert "tailrace-back.app.watermarks: does not exist" in fault
+    assert "--topic tailrace-back.app.t-case " in step
+    creating.create_topics(wanted_topics(config, "tailrace-back"))
+    creating.close()
+    assert ("", "") == way_back_fault(config)
+    away = _config(tmp_path, "127.0.0.1:9")
+    assert all(way_back_fault(away))
 
 
 def test_check_tells_what_no_daemon_could_do(tmp_path: Path, kafka_address: str) -> None:

@@ -1,6 +1,6 @@
 """Where an application reads and writes while it moves from SQLite to PostgreSQL, and back. No other package is needed."""
 
-from tailrace_router.errors import WritesMoving, moved
+from tailrace_router.errors import PlaintextRefused, WritesMoving, moved
 from tailrace_router.marker import Marker
 from tailrace_router.reports import FolderReports, ReportSink
 from tailrace_router.route import Route, Side, bucket
@@ -13,6 +13,7 @@ __all__ = [
     "FileRoute",
     "FolderReports",
     "Marker",
+    "PlaintextRefused",
     "ReportSink",
     "Route",
     "RouteSource",

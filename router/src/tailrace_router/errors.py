@@ -31,6 +31,10 @@ class WritesMoving(Exception):
         self.retry_after_s = retry_after_s
 
 
+class PlaintextRefused(ValueError):
+    """An address off this machine would get the password, the route and the reports unencrypted."""
+
+
 def moved(error: BaseException) -> int | None:
     """None: another error. Else the epoch that closed the side, -1 where the error does not tell."""
     for one in _chain(error):

@@ -28,7 +28,7 @@ GOOD = SourceFacts(
     unanalyzed=(),
     objects={},
 )
-TARGET = TargetFacts(pooler="", sharing=(), unproven={}, reports=RouterReports(), epoch=4)
+TARGET = TargetFacts(pooler="", sharing=(), unproven={}, stream_back=("", ""), reports=RouterReports(), epoch=4)
 
 SOURCE_CASES: list[tuple[str, dict[str, Any], str]] = [
     ("lag_changes", {"lag_changes": 11}, "lag a"),
@@ -51,6 +51,7 @@ TARGET_CASES: list[tuple[str, dict[str, Any], str]] = [
     ("pooler", {"pooler": "through a pooler"}, "target connection"),
     ("sharing", {"sharing": ("psql",)}, "target role"),
     ("unproven", {"unproven": {"a.t": "its key is not in the log"}}, "way back"),
+    ("stream_back", {"stream_back": ("topic x does not exist", "make it")}, "way back stream"),
     ("reports", {"reports": RouterReports(instances={"web": Instance(4, 40.0)})}, "instances"),
     ("reports", {"reports": RouterReports(instances={"web": Instance(4, 1.0, stale=True)})}, "instances"),
     ("reports", {"reports": RouterReports(instances={"web": Instance(3, 1.0)})}, "instances"),
@@ -114,7 +115,7 @@ def test_only_what_a_human_can_accept_is_waivable() -> None:
         _waived(judged({"a": GOOD}, replace(TARGET, **bad), BOUNDS), name)
     everything_unknown = judged({"a": SourceFacts()}, TargetFacts(), BOUNDS)
     firm = [one.name for one in everything_unknown if not one.waivable]
-    assert {"lag a", "alive a", "consistent a", "verified a", "backup a", "way back"} <= set(firm)
+    assert {"lag a", "alive a", "consistent a", "verified a", "backup a", "way back", "way back stream"} <= set(firm)
     with pytest.raises(Refusal, match=r"no gate 'object:a\.other'"):
         waive(judged({"a": replace(GOOD, objects={"a.audit": "trigger"})}, TARGET, BOUNDS), ["object:a.other"])
 
