@@ -19,7 +19,7 @@ from functools import partial
 
 from adapters.postgres import Postgres
 from capture.postgres_touch import touch_all
-from capture.postgres_triggers import TRIGGERS
+from capture.postgres_triggers import PRUNED, TRIGGERS
 from schemas.back_columns import Grown, Seen, grow
 from schemas.errors import Code, Superseded
 from schemas.plan import TablePlan, plan_to_json
@@ -52,7 +52,14 @@ _ADDED = (
     "ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum) WHERE s.source = %s AND s.tab = %s AND attnum > 0 "
     "AND NOT attisdropped AND (s.columns -> attname::text) IS NULL ORDER BY attnum"
 )
-STAMP = f"SELECT coalesce(md5(string_agg(tab || columns::text, ',' ORDER BY tab)), '') FROM {SHAPES} WHERE source = %s"
+_STAMP = (
+    f"SELECT (SELECT coalesce(md5(string_agg(tab || columns::text, ',' ORDER BY tab)), '') FROM {SHAPES} WHERE source = %s) "
+    "|| ' ' || (SELECT coalesce(max(seq), 0) FROM tailrace.journal WHERE verb = 'way-back' AND detail->>'source' = %s)"
+)
+_VOID = (
+    "SELECT detail->>'void' FROM tailrace.journal WHERE verb = 'way-back' AND detail->>'source' = %s "
+    "ORDER BY seq DESC LIMIT 1"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ class Changes:
 def remember(target: Postgres, plans: Sequence[TablePlan]) -> None:
     """In the transaction of the open."""
     target.run(f"DELETE FROM {SHAPES}")
+    target.run(f"DELETE FROM {PRUNED}")  # what the log held before the open belongs to the forward stream
     target.run(
         _REMEMBER,
         (
@@ -78,8 +86,15 @@ def remember(target: Postgres, plans: Sequence[TablePlan]) -> None:
 
 
 def stamp(target: Postgres, source: str) -> str:
-    """Moves with every shape of this source. Read it before the plans that are held against it."""
-    return str(target.rows(STAMP, (source,))[0][0])
+    """Moves with every shape of this source, and when its way back begins anew. Read it before the plans that are held
+    against it."""
+    return str(target.rows(_STAMP, (source, source))[0][0])
+
+
+def void(target: Postgres, source: str) -> str:
+    """Stamp of the watermark that the last reset of the way back gave up."""
+    found = target.rows(_VOID, (source,))
+    return str(found[0][0]) if found else ""
 
 
 def changed(

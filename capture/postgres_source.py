@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from adapters.postgres import Postgres
 from capture.postgres_shapes import Changes, changed, stamp
-from capture.postgres_triggers import LABEL, entries_sql, keys_sql, prune_sql, rows_sql
+from capture.postgres_triggers import LABEL, PRUNED, PRUNED_TO, entries_sql, keys_sql, prune_sql, rows_sql
 from schemas.change import Position
 from schemas.errors import Code, Failed, Misfit
 from schemas.model import Key, Row
@@ -151,7 +151,16 @@ class PostgresSource:
 
     def prune(self, acknowledged: Position, *, batch_rows: int) -> int:
         """Take out entries that every later snapshot sees as older than the acknowledged one. Returns how many."""
-        return self._target.run(prune_sql(), (self._name, acknowledged.token, batch_rows))
+        with self._target.transaction():
+            gone = self._target.run(prune_sql(), (self._name, acknowledged.token, batch_rows))
+            if gone:
+                self._target.run(PRUNED_TO, (self._name, acknowledged.seq))
+        return gone
+
+    def pruned_to(self) -> int:
+        """Label up to which nothing can be read from the log any more."""
+        found = self._target.rows(f"SELECT label FROM {PRUNED} WHERE source = %s", (self._name,))
+        return int(found[0][0]) if found else 0
 
 
 def _restored(codec: RowCodec, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Key, Row, str]]:

@@ -25,7 +25,7 @@ from capture.outlet import Outlet
 from capture.position import known_of, refuse_lost_stream
 from capture.postgres_shapes import Changes
 from capture.postgres_source import LoggedKey, PostgresSource, PostgresView, Read
-from capture.publish import Publisher
+from capture.publish import Publisher, rewound
 from ops.points import reach
 from schemas.avro import frame, subject_of_value, value_schema
 from schemas.back_columns import Grown
@@ -51,6 +51,8 @@ class Start:
     """As the target's tables are now."""
     stamp: str = ""
     """Of the shapes that these plans belong to, read before them (postgres_shapes.stamp)."""
+    void: str = ""
+    """Stamp of the watermark that was given up with what it says was acknowledged (cli/back_anew.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,11 @@ class PostgresTail:
         self._position = Position(last.seq, last.token) if last is not None and further else start.position
         if further:
             # Of an earlier way back nothing is owed any more, and whoever made its topics again did no harm.
-            refuse_lost_stream(last, publisher.topics, publisher.ends, source=self._source.name)
+            refuse_lost_stream(last, publisher.topics, publisher.ends, source=self._source.name, void=start.void)
+        if self._position.seq < self._source.pruned_to():
+            raise rewound(
+                f"topic {self._watermarks} no longer says how far it was, and the log is pruned", self._source.name
+            )
         self._behind = True
         self._started = start
 

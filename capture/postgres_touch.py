@@ -32,12 +32,23 @@ def touch_all(target: Postgres, plan: TablePlan) -> int:
 
 def touch_keys(target: Postgres, plan: TablePlan, keys: Sequence[Key]) -> int:
     """SQLite keys, whether the target has such a row or not. Returns how many it could hold: no row of another key is there."""
+    return _touch(target, plan, keys, _keys_sql(plan))
+
+
+def touch_absent(target: Postgres, plan: TablePlan, keys: Sequence[Key]) -> int:
+    """Of these SQLite keys those of which the target has no row."""
+    same = " AND ".join(f"there.{quote(name)} = t.{quote(name)}" for name in plan.target_key)
+    absent = f" WHERE NOT EXISTS (SELECT 1 FROM {full_name(plan)} AS there WHERE {same})"
+    return _touch(target, plan, keys, _keys_sql(plan) + beside_parameters(absent))
+
+
+def _touch(target: Postgres, plan: TablePlan, keys: Sequence[Key], sql: str) -> int:
     logged = 0
     codec = RowCodec(read_as(plan))
     for start in range(0, len(keys), BATCH_KEYS):
         rows = _held(codec, keys[start : start + BATCH_KEYS])
         if rows:
-            logged += target.run(_keys_sql(plan), [list(column) for column in zip(*rows, strict=True)])
+            logged += target.run(sql, [list(column) for column in zip(*rows, strict=True)])
     return logged
 
 

@@ -17,6 +17,9 @@ from schemas.names import beside_parameters, quote, short, text_literal
 from schemas.plan import ColumnPlan, TablePlan
 
 LOG = "tailrace.log"
+PRUNED = "tailrace.log_pruned"
+"""Label of the acknowledged snapshot up to which entries of a source were taken out, since the target opened. Without it a
+stream that was lost with its watermarks would be begun again at the open, and nobody would miss what the log no longer has."""
 TRUNCATE_TRIGGER = "tailrace_log_truncate"
 TRIGGERS = ("tailrace_log_insert", "tailrace_log_update", "tailrace_log_delete", TRUNCATE_TRIGGER)
 
@@ -26,6 +29,7 @@ LOG_STATEMENTS = (
         ts timestamptz NOT NULL DEFAULT clock_timestamp(), source text NOT NULL, tab text NOT NULL,
         op "char" NOT NULL, key jsonb NOT NULL)""",
     f"CREATE INDEX IF NOT EXISTS tailrace_log_xid ON {LOG}(xid)",
+    f"CREATE TABLE IF NOT EXISTS {PRUNED}(source text PRIMARY KEY, label bigint NOT NULL)",
     """CREATE OR REPLACE FUNCTION tailrace.refuse_truncate() RETURNS trigger LANGUAGE plpgsql AS $refuse$
 BEGIN
     RAISE EXCEPTION 'TRUNCATE of % would be lost to the way back: it names no rows', TG_TABLE_NAME
@@ -163,6 +167,12 @@ def entries_sql() -> str:
 LABEL = "SELECT s::text, txid_snapshot_xmax(s) - (SELECT count(*) FROM txid_snapshot_xip(s)) FROM txid_current_snapshot() AS s"
 """(the whole snapshot, its label): a label is the number of transactions that have ended in it, so it never falls and two
 snapshots with one xmin and different states have different ones (Case *xmin ties*)."""
+
+
+PRUNED_TO = (
+    f"INSERT INTO {PRUNED} VALUES (%s, %s) ON CONFLICT (source) DO UPDATE "
+    f"SET label = greatest({PRUNED}.label, EXCLUDED.label)"
+)
 
 
 def prune_sql() -> str:

@@ -29,6 +29,7 @@ from cutover.routing import Board, RoutePublisher, read_reports
 from cutover.source_fence import Group, SourceFence, Writable
 from cutover.switch import Switch, SwitchSettings
 from cutover.target_guard import TargetGuard
+from cutover.way_back import regain
 from ops.clock import SystemClock
 from ops.config import Config
 from ops.hooks import Hooks
@@ -268,6 +269,10 @@ class Steward:
                 )
             if before.authority is Authority.TARGET:
                 self._tell_kept()
+            for source in regain(self._row, before, self._look()) if before.no_rollback else ():
+                self._say(
+                    "reverse.regained", f"{source}: all its rows have arrived again, a rollback loses nothing of it"
+                )
             recovered = self._rollback.recover(before)
             self._routes.publish()
             if recovered is not None and recovered.was is not Authority.SOURCE:

@@ -8,6 +8,7 @@ from capture import meta as metas
 from capture.install import accept_history, request_resync
 from capture.position import known_of
 from cli.anew import start_over
+from cli.back_anew import send_back_again
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
 from cli.wiring import capture_lock, open_source, open_target, open_transport
 from cutover.authority import AuthorityRow
@@ -75,6 +76,7 @@ def _phase(
 @click.argument("source")
 @click.option("--table", "tables", multiple=True, help="Only these tables.")
 @click.option("--accept-history", "accept", is_flag=True, help="Go on from a restored or forked file as it is now.")
+@click.option("--way-back", "way_back", is_flag=True, help="After a switch: send every row back again (lost topics).")
 @click.option("--yes", "confirmed", default="", help="The source's name again: this copies its tables anew.")
 @as_json
 @dry_run
@@ -84,19 +86,31 @@ def reset_command(
     source: str,
     tables: tuple[str, ...],
     accept: bool,
+    way_back: bool,
     confirmed: str,
     json_output: bool,
     dry_run: bool,
 ) -> None:
-    """Copy tables of a source again. Readers of the target never see them empty; nothing is lost."""
+    """Copy tables of a source again. Readers of the target never see them empty; nothing is lost. While writes belong to
+    PostgreSQL, --way-back does so for the other direction."""
     config = config_of(ctx)
     config.source_path(source)
+    if way_back and (tables or accept):
+        raise Refusal(
+            Code.USAGE, "--way-back sends all of the source back", hint="leave --table and --accept-history out"
+        )
     if confirmed != source and not dry_run:
         raise Refusal(Code.USAGE, f"reset copies {source} again", source=source, hint=f"add --yes {source}")
     db = open_source(config, source)
     try:
         with db.read_view():
             meta = metas.read(db)
+        if way_back:
+            sent = 0 if dry_run else send_back_again(config, source, db)
+            did = "would send all its rows" if dry_run else f"{sent} rows are sent"
+            line = f"{did} back again; tailrace rollback --status says when a rollback loses nothing"
+            emit({"sent_back": sent}, [f"{source}: {line}"], json_output=json_output)
+            return
         metas.refuse_fenced(db, "reset")
         names = list(tables) or [one.name for one in meta.tables.values()]
         if dry_run:

@@ -13,7 +13,7 @@ from adapters.postgres import Postgres
 from adapters.sqlite_apsw import QuietSqlite
 from capture import meta as metas
 from capture.install import add_columns
-from capture.postgres_shapes import keep, stamp
+from capture.postgres_shapes import keep, stamp, void
 from capture.postgres_source import PostgresSource
 from capture.postgres_tail import PostgresTail, ReverseSettings, Start
 from capture.sqlite_triggers import NOW_MS
@@ -68,7 +68,7 @@ class StartOf:
             server = self._target.rows("SELECT system_identifier::text FROM pg_control_system()")[0][0]
             position = Position(row.reverse_label, row.reverse_start)
             plans = tuple(plans_of(self._target, self._source))
-            self._start = Start(row.token, position, str(server), plans, at)
+            self._start = Start(row.token, position, str(server), plans, at, void(self._target, self._source))
         return self._start
 
     def keep(self, token: int, before: TablePlan, grown: Grown) -> None:

@@ -9,17 +9,49 @@ Case: test_a_topic_of_the_way_back_made_again_is_no_way_back.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Protocol
 
 from adapters.postgres import Postgres
 from cutover.authority import AuthorityRow
-from schemas.authority import Authority
+from cutover.drain import Reached
+from schemas.authority import Authority, Migration
 from schemas.errors import Code, Failed, Refusal
 
 NEXT = (
-    "tailrace rollback --status tells what a rollback would lose. Writes go on where they are; "
-    "tailrace complete --yes COMPLETE ends the way back and its log on the target"
+    "tailrace reset {source} --way-back --yes {source} sends every row again, and a rollback loses nothing once they are "
+    "there. Writes go on where they are; tailrace complete --yes COMPLETE ends the way back and its log on the target"
 )
+AGAIN = "all its rows are sent again, and have not all arrived"
+
+
+def lost_of(source: str) -> str:
+    """What a row says of a source whose stream was lost."""
+    return f"changes of {source} since the switch"
+
+
+def again(source: str) -> dict[str, str]:
+    """What the row says from the reset on until all has arrived."""
+    return {lost_of(source): AGAIN}
+
+
+def regain(row: AuthorityRow, before: Migration, found: Mapping[str, Reached | None]) -> list[str]:
+    """Take out of the row what was lost, sent again and has arrived; the sources' names. `found` was read after `before`: a
+    source that is past everything then was not begun anew since."""
+    names = [
+        source
+        for source, one in sorted(found.items())
+        if before.no_rollback.get(lost_of(source)) == AGAIN and one is not None and one.consistent
+    ]
+    for source in names:
+        text = lost_of(source).replace("'", "''").replace("%", "%%")
+        row.set(
+            before.token,
+            {"no_rollback": f"no_rollback - '{text}'"},
+            verb="rollback-regained",
+            detail={"source": source},
+        )
+    return names
 
 
 class Half(Protocol):
@@ -43,7 +75,7 @@ class WayBack:
         except Refusal as refusal:
             if refusal.code not in (Code.STREAM_REWOUND, Code.NO_ROLLBACK):
                 raise
-            what = f"changes of {self._source} since the switch"
+            what = lost_of(self._source)
             if refusal.code is Code.NO_ROLLBACK:
                 what = f"{self._source}.{refusal.table}"
             if not self._lost(what, refusal.message):
@@ -53,7 +85,7 @@ class WayBack:
                 f"the way back is lost: {refusal.message}",
                 source=self._source,
                 position=refusal.position,
-                hint=NEXT,
+                hint=NEXT.format(source=self._source),
             ) from refusal
 
     def _lost(self, what: str, why: str) -> bool:

@@ -205,7 +205,7 @@ class SqliteTarget:
         with self._db.write():
             changed = self._db.run(
                 f"UPDATE {PROGRESS} SET applied = ?, offsets = ?, captured_at_ms = ?, applied_at_ms = ?, "
-                "highest = max(highest, ?), identity = ?, applying_to = NULL "
+                "highest = max(highest, ?), identity = ?, applying_to = CASE WHEN applying_to > ? THEN applying_to END "
                 f"WHERE owner = ? AND applied = ? AND {_FENCED}",
                 (
                     watermark.seq,
@@ -214,6 +214,7 @@ class SqliteTarget:
                     now_ms,
                     watermark.seq,
                     watermark.identity,
+                    watermark.seq,
                     before.owner,
                     before.applied,
                     before.phase,

@@ -12,7 +12,7 @@ from adapters.sqlite import SqliteDatabase
 from adapters.sqlite_apsw import QuietSqlite
 from capture import meta as metas
 from capture.install import add_columns, install
-from capture.postgres_shapes import keep, stamp
+from capture.postgres_shapes import keep, stamp, void
 from capture.postgres_source import PostgresSource
 from capture.postgres_tail import PostgresTail, ReverseSettings, Start
 from capture.sqlite_source import SqliteSource
@@ -187,7 +187,9 @@ class Rig:
             return None
         at = stamp(self.target, side.name)
         plans = tuple(plan for plan in self.plans() if plan.source == side.name)
-        return Start(row.token, Position(row.reverse_label, row.reverse_start), "server", plans, at)
+        return Start(
+            row.token, Position(row.reverse_label, row.reverse_start), "server", plans, at, void(self.target, side.name)
+        )
 
     def look(self) -> dict[str, Reached | None]:
         found = {name: read_progress(self.target, name) for name in self.sides}
