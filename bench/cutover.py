@@ -24,8 +24,10 @@ import psycopg
 
 from adapters.postgres import Postgres
 from bench.rig import folder, postgres, say
+from cli.content import verify_source
 from cli.cutover import prepare
 from cli.cutover_wiring import BackLook, actor, fence_of, rollback_of, switch_of
+from cli.final import final_of
 from cli.look import Looker
 from cli.up import _install, _prepare_target, settled
 from cutover.authority import AuthorityRow
@@ -101,13 +103,19 @@ class Flipper:
         self.fence: SourceFence = fence_of(config)
         self.look = BackLook(config)
         self.taken_back: list[str] = []
+        self.compared_s: list[float] = []
+        """Of each pause, the final verification."""
 
     def there(self) -> float:
         """Seconds in which nobody could write."""
         while True:
             try:
-                switch = switch_of(self.config, self.session, self.row, self.fence, _quiet)
-                return switch.run(self.row.read()).pause_s
+                with final_of(self.config, _quiet) as final:
+                    final.catch_up()
+                    switch = switch_of(self.config, self.session, self.row, self.fence, _quiet, final=final)
+                    outcome = switch.run(self.row.read())
+                self.compared_s.append(outcome.parts_s["verify"])
+                return outcome.pause_s
             except TailraceError as error:
                 self.taken_back.append(str(error.code))
                 time.sleep(0.2)
@@ -145,6 +153,8 @@ def _flips(where: Path, url: str, flips: int, rate: float) -> None:
         application = _application(url)
         flipper = Flipper(config, url)
         prepare(config, flipper.session)
+        for name in NAMES:
+            verify_source(config, name)
         for number in range(WRITERS):
             arguments = (str(where), application, number, rate / WRITERS, stop, results)
             writers.append(context.Process(target=_write, args=arguments))
@@ -161,6 +171,11 @@ def _flips(where: Path, url: str, flips: int, rate: float) -> None:
         for one in writers:
             one.join()
         _report(where, there, back, told, flipper.taken_back)
+        compared = [seconds * 1000 for seconds in flipper.compared_s]
+        say(
+            "of it the final verification",
+            f"p50 {statistics.median(compared):.0f} p99 {_p99(compared):.0f} max {max(compared):.0f} ms",
+        )
     finally:
         stop.set()
         for one in daemons:
