@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.change import Progress, TableState
+from schemas.checkpoint import is_behind
 
 UNKNOWN_GROWTH = {
     "log_bytes_per_hour": None,
@@ -216,7 +217,11 @@ def _reasons(name: str, source: SourceFigures, target: TargetFigures, lag_change
             reasons.append(
                 f"{name}: {len(open_tables)} tables are still being copied ({', '.join(sorted(open_tables)[:5])})"
             )
-        if not target.progress.consistent:
+        if is_behind(target.progress):
+            reasons.append(
+                f"{name}: a replay is under way: the sink stands at {target.progress.applied} of {target.progress.highest}"
+            )
+        elif not target.progress.consistent:
             reasons.append(f"{name}: the target is not consistent yet")
     for column, why in target.not_restorable.items():
         reasons.append(

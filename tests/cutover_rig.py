@@ -3,6 +3,7 @@ whose sleep steps every daemon. What a test wants to happen in between it hooks 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,11 +114,15 @@ class Side:
 class Rig:
     """`cases` and `auth`, one migration."""
 
-    def __init__(self, folder: Path, url: str, *ddl: str, stream: Transport | None = None) -> None:
+    def __init__(
+        self, folder: Path, url: str, *ddl: str, stream: Transport | None = None, wall_clock: bool = False
+    ) -> None:
         self.folder = folder
         self.url = url
         self.opened: list[SqliteDatabase | Postgres | QuietSqlite] = []
         self.clock = SteppedClock(self.step)
+        if wall_clock:  # verbs that run beside it look at the real one
+            self.clock.ms = time.time_ns() // 1_000_000
         self.transport: Transport = stream or FakeTransport()
         self.registry = TopicRegistry(self.transport, "p.schemas")
         self.target = self.postgres()

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,7 @@ def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
         f'target_database_url = "{database_url}"\nformat = {CONFIGURATION.current}\n'
         '[source_databases]\nauth = "auth.db"\ncases = "cases.db"\n[transport]\nprefix = "p"\n'
     )
-    made = Rig(tmp_path, database_url, stream=LocalLog(tmp_path / "tailrace-stream.db"))
-    made.clock.ms = time.time_ns() // 1_000_000  # the verbs look at the real one
+    made = Rig(tmp_path, database_url, stream=LocalLog(tmp_path / "tailrace-stream.db"), wall_clock=True)
     for side in made.sides.values():
         side.app.run("INSERT INTO t VALUES (1, 'one', 'a'), (2, 'two', 'b')")
     made.settle()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cli.render import lag_line, number, size, status_lines
 from cli.status import SourceFigures, TargetFigures, source_status, whole_status
 from cli.up import settled
@@ -90,3 +92,10 @@ def test_a_schema_that_capture_has_not_looked_at_blocks_and_settles_nothing() ->
         settled(now, before)
         for before, now in ((quiet, quiet), (moved, quiet), (quiet, moved), (unknown, quiet), (quiet, unknown))
     ]
+
+
+def test_a_replay_under_way_is_said_and_blocks() -> None:
+    set_back = replace(progress(consistent=False), highest=25)
+    one = document(SourceFigures(head=30, installed=True), TargetFigures(set_back, 0))
+    assert not one["can_cutover"]
+    assert ["s: a replay is under way: the sink stands at 10 of 25"] == one["blocking_reasons"]

@@ -1,0 +1,103 @@
+"""A whole cutover and its return as an operator types them: checkpoint, final verification and hooks at their places."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.locallog import LocalLog
+from schemas.authority import Authority
+from schemas.formats import CONFIGURATION
+from tests.cutover_rig import Rig
+from tests.integration.test_replay_verbs import document, run
+
+KNOWN = ("--waive", "backup", "--waive", "target role")
+HOOK = """import json, pathlib, sys
+pathlib.Path("hooks.log").open("a").write(json.dumps(json.load(sys.stdin)) + "\\n")
+sys.exit(pathlib.Path("fails").exists() and sys.argv[1:] == ["may-fail"])
+"""
+
+
+@pytest.fixture
+def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
+    (tmp_path / "hook.py").write_text(HOOK)
+    hook = f"{sys.executable} hook.py"
+    hooks = "\n".join(
+        f"{event} = [{json.dumps(hook + argument)}]"
+        for event, argument in {
+            "before_fence": "",
+            "before_open": " may-fail",
+            "after_open": "",
+            "failed": "",
+            "after_rollback": "",
+        }.items()
+    )
+    (tmp_path / "tailrace.toml").write_text(
+        f'target_database_url = "{database_url}"\nformat = {CONFIGURATION.current}\n'
+        '[source_databases]\nauth = "auth.db"\ncases = "cases.db"\n[transport]\nprefix = "p"\n'
+        "[limits]\nmin_free_bytes = 1000\n[cutover]\nlease_s = 120.0\nfinal_verify_s = 60.0\ndrain_budget_s = 60.0\n"
+        f"[hooks]\ntimeout_s = 60.0\n{hooks}\n"
+    )
+    made = Rig(tmp_path, database_url, stream=LocalLog(tmp_path / "tailrace-stream.db"), wall_clock=True)
+    for side in made.sides.values():
+        side.app.run("INSERT INTO t VALUES (1, 'one', 'a'), (2, 'two', 'b')")
+    made.settle()
+    made.install_back()
+    made.target.run("ANALYZE")
+    yield made
+    made.close()
+
+
+def ran(rig: Rig) -> list[dict[str, object]]:
+    log = rig.folder / "hooks.log"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def test_hooks_checkpoint_and_final_verification_of_a_cutover(rig: Rig) -> None:
+    run(rig, "verify")
+    for side in rig.sides.values():
+        side.app.run("UPDATE t SET v = 'changed since' WHERE id = 2")
+    (rig.folder / "fails").touch()
+    _, err = run(rig, "cutover", *KNOWN, exits=1)
+    assert "hook-failed" in err
+    assert "before_open 1 of 1 (a command) ends with 1" in err
+    assert Authority.SOURCE is rig.row.read().authority
+    assert ["before_fence", "before_open", "failed"] == [one["event"] for one in ran(rig)]
+    assert str(ran(rig)[-1]["reason"]).startswith("[hook-failed]")
+    (rig.folder / "fails").unlink()
+    for side in rig.sides.values():
+        side.app.run("UPDATE t SET v = 'and again' WHERE id = 2")
+    done = document(rig, "cutover", *KNOWN)
+    assert Authority.TARGET is rig.row.read().authority
+    assert {"fence", "drain", "verify", "sequences", "hooks", "open"} == set(done["parts_s"])
+    assert ("after_open", done["token"]) == (ran(rig)[-1]["event"], ran(rig)[-1]["token"])
+    whys = [one["why"] for one in document(rig, "checkpoint", "--list")["checkpoints"]]
+    assert ["before cutover", "before cutover"] == whys
+    run(rig, "rollback", "--reason", "a trial")
+    assert ("after_rollback", "a trial") == (ran(rig)[-1]["event"], ran(rig)[-1]["reason"])
+    made = document(rig, "checkpoint", "--list")["checkpoints"][-1]["name"]
+    rig.settle()
+    run(rig, "replay", "--from", made)
+    for name in rig.sides:
+        assert rig.source_rows(name) == rig.target_rows(name)
+
+
+def test_a_difference_found_before_the_claim_refuses_the_cutover(rig: Rig) -> None:
+    run(rig, "verify")
+    rig.sides["cases"].app.run("UPDATE t SET v = 'changed' WHERE id = 2")
+    rig.settle()
+    rig.target.run("UPDATE cases.t SET v = 'damaged' WHERE id = 2")
+    token = rig.row.read().token
+    _, err = run(rig, "cutover", *KNOWN, exits=1)
+    assert "final-differs" in err
+    assert (Authority.SOURCE, token) == (rig.row.read().authority, rig.row.read().token)
+    assert [] == ran(rig)
+    run(rig, "repair")
+    rig.settle()
+    run(rig, "verify")
+    run(rig, "cutover", *KNOWN)
+    assert Authority.TARGET is rig.row.read().authority
