@@ -75,7 +75,7 @@ class Outlet:
         self._transport.send([watermark_message(self._topic, made)])
         self.last = made
         self._oldest_ts_ms = None
-        self._sent_at_ms = made.captured_at_ms
+        self._sent_at_ms = self._clock.monotonic_ms()
 
     def heartbeat_due(self, every_ms: int) -> bool:
-        return self.last is not None and self._clock.now_ms() - self._sent_at_ms >= every_ms
+        return self.last is not None and self._clock.monotonic_ms() - self._sent_at_ms >= every_ms

@@ -148,7 +148,7 @@ class PostgresTail:
     def _look(self) -> None:
         """A topic that is missing is made by the start that follows, which then looks at its id."""
         try:
-            self._outlet.publisher.look(self._clock.now_ms())
+            self._outlet.publisher.look(self._clock.monotonic_ms())
         except BaseException:
             self._started = None
             raise
@@ -282,7 +282,7 @@ class PostgresTail:
     def _idle(self) -> bool:
         if self._outlet.heartbeat_due(self._settings.heartbeat_ms):
             self._mark(self._position, heartbeat=True)
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.monotonic_ms()
         if self._outlet.last is not None and now_ms >= self._prune_due_ms:
             last = self._outlet.last
             gone = self._source.prune(Position(last.seq, last.token), batch_rows=self._settings.prune_batch_rows)

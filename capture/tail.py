@@ -107,7 +107,7 @@ class CaptureTail:
             return True
         self._watch.look()
         with self._or_start_again():  # which makes a topic that is missing, and then looks at its id
-            self._publisher.look(self._clock.now_ms())
+            self._publisher.look(self._clock.monotonic_ms())
         if not self._behind and not self._owed and not self._source.changed():
             return self._idle()
         # `changed` tells of a commit once. Should anything below fail, the next step must look again by itself and not
@@ -322,7 +322,7 @@ class CaptureTail:
     def _idle(self) -> bool:
         if self._outlet.heartbeat_due(self._settings.heartbeat_ms):
             self._write_watermark(heartbeat=True)
-        now_ms, last = self._clock.now_ms(), self._outlet.last
+        now_ms, last = self._clock.monotonic_ms(), self._outlet.last
         if last is not None and now_ms >= self._prune_due_ms and not self._fenced:
             before = self._pruned_to
             self._pruned_to = prune(

@@ -43,7 +43,7 @@ class LogWatch:
 
     def look(self) -> None:
         """Say once when the log is half way to its limit; at the limit do what the policy says."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.monotonic_ms()
         if now_ms - self._looked_at_ms < EVERY_MS:
             return
         self._looked_at_ms = now_ms

@@ -16,14 +16,14 @@ class Compaction:
     def __init__(self, transport: Transport, clock: Clock) -> None:
         self._compact = getattr(transport, "compact", None)
         self._clock = clock
-        self._due_ms = clock.now_ms() + EVERY_MS
+        self._due_ms = clock.monotonic_ms() + EVERY_MS
 
     def step(self) -> bool:
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.monotonic_ms()
         if self._compact is None or now_ms < self._due_ms:
             return False
         self._due_ms = now_ms + EVERY_MS
-        self._compact(now_ms)
+        self._compact(self._clock.now_ms())
         return False
 
     def close(self) -> None:

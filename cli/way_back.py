@@ -52,7 +52,7 @@ class StartOf:
         self._start: Start | None = None
 
     def __call__(self) -> Start | None:
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.monotonic_ms()
         if now_ms - self._looked_at_ms < ROW_LOOK_MS:
             return self._start
         self._looked_at_ms = now_ms

@@ -14,5 +14,8 @@ class SystemClock:
     def monotonic_s(self) -> float:
         return time.monotonic()
 
+    def monotonic_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000
+
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

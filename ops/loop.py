@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from types import FrameType
@@ -17,7 +18,7 @@ from typing import Protocol
 
 from ops.health import StepperHealth
 from ops.telemetry import Telemetry
-from schemas.errors import Code, Failed, Refusal, Superseded, TailraceError
+from schemas.errors import Code, Failed, Refusal, Superseded, TailraceError, Transient
 from schemas.ports import Clock
 
 IDLE_MIN_S = 0.002
@@ -58,10 +59,23 @@ class Signals:
         self.stop = False
         self.reload = False
         self._hangup_ends = hangup_ends
+        self._heard: Callable[[], None] = lambda: None
 
     def install(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._received)
+
+    @contextmanager
+    def deferred(self, heard: Callable[[], None]) -> Iterator[None]:
+        """What is under way ends by itself first: a verb between two sides that are both closed. `heard` says so."""
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        self._heard = heard
+        self.install()
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _received(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGHUP and not self._hangup_ends:
@@ -70,6 +84,7 @@ class Signals:
             raise KeyboardInterrupt  # asked twice: somebody does not want to wait for the step
         else:
             self.stop = True
+            self._heard()
 
 
 @dataclass(slots=True)
@@ -156,6 +171,10 @@ class Loop:
             if isinstance(error, Failed) and error.code in _PERMANENT:
                 raise
             self._failed(slot, error)
+            return False
+        except OSError as error:
+            # A full disk under our own files: test_a_step_that_meets_a_full_disk_is_tried_again.
+            self._failed(slot, Transient(Code.HOST_IO, str(error), hint="tailrace check"))
             return False
         if health.failures:
             self._telemetry.event(

@@ -74,10 +74,10 @@ class Readings:
         self._due_ms = 0
 
     def step(self) -> bool:
-        now_ms = self._clock.now_ms()
-        if now_ms < self._due_ms:
+        if self._clock.monotonic_ms() < self._due_ms:
             return False
-        self._due_ms = now_ms + EVERY_MS
+        self._due_ms = self._clock.monotonic_ms() + EVERY_MS
+        now_ms = self._clock.now_ms()
         readings = [one for one in read(self._path) if one["at_ms"] < now_ms]
         readings = kept([*readings, {"at_ms": now_ms, **self._take()}])
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -328,6 +328,10 @@ class Clock(Protocol):
 
     def monotonic_s(self) -> float: ...
 
+    def monotonic_ms(self) -> int:
+        """For every "now and then": it never goes back, whoever sets the machine's clock."""
+        ...
+
     def sleep(self, seconds: float) -> None: ...
 
 

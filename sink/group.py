@@ -67,7 +67,7 @@ class SinkGroup:
 
     def step(self) -> bool:
         """See who is there and what is free; take and give back."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.monotonic_ms()
         if now_ms - self._looked_at_ms < min(LOOK_MAX_MS, self._timeout_ms // LOOKS):
             return False
         self._looked_at_ms = now_ms

@@ -92,11 +92,11 @@ class SinkTail:
         if self._progress is None and not self._start():
             return False
         fresh = self._poll_watermarks()
-        now_ms = self._clock.now_ms()
-        if not fresh and now_ms - self._looked_at_ms < self._settings.look_ms:
+        elapsed_ms = self._clock.monotonic_ms()
+        if not fresh and elapsed_ms - self._looked_at_ms < self._settings.look_ms:
             return False
         progress = self._target.progress()
-        self._looked_at_ms = now_ms
+        self._looked_at_ms = elapsed_ms
         if progress is None or progress.owner != self._owner:
             self._progress = None
             raise Superseded(
@@ -105,8 +105,9 @@ class SinkTail:
         self._progress = progress
         if not progress.open:
             return False
-        if now_ms - self._topics_at_ms >= TOPICS_MS:
+        if elapsed_ms - self._topics_at_ms >= TOPICS_MS:
             self._look_at_topics(progress, [])
+        now_ms = self._clock.now_ms()
         return any(self._cut(progress, watermark, now_ms) for watermark in candidates(self._watermarks, progress))
 
     def _start(self) -> bool:
@@ -125,7 +126,7 @@ class SinkTail:
         """The ids that the topics of `progress` and `others` have now. Raises Refusal(STREAM_REWOUND)."""
         found = self._transport.topic_ids({*progress.topics, *others, self._watermark_topic})
         refuse_made_again(found, progress)
-        self._topics_at_ms = self._clock.now_ms()
+        self._topics_at_ms = self._clock.monotonic_ms()
         watermarks = found.get(self._watermark_topic, "")
         if watermarks != self._watermark_id:
             # Watermarks speak for other topics: nothing is lost with them, but where they are read from begins anew.
@@ -299,7 +300,8 @@ class SinkTail:
         if bool(settled) != progress.consistent and watermark.seq >= progress.highest:
             return True
         later = watermark.captured_at_ms > progress.captured_at_ms
-        return later and now_ms - progress.applied_at_ms >= self._settings.tick_ms
+        # A stamp from ahead: the machine's clock was set back meanwhile.
+        return later and not 0 <= now_ms - progress.applied_at_ms < self._settings.tick_ms
 
     def _beat(self) -> None:
         now_s = self._clock.monotonic_s()

@@ -66,7 +66,7 @@ class SnapshotTail:
         self._standing_by = False
 
     def step(self) -> bool:
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.monotonic_ms()
         if now_ms - self._looked_at_ms < LOOK_MS:
             return False
         if (not self._prepared and not self._prepare()) or not self._holds():
@@ -141,14 +141,14 @@ class SnapshotTail:
         table = self._table(work.table)
         if table is None:
             # Dropped between the notice and now: its GONE notice follows in the stream.
-            self._looked_at_ms = self._clock.now_ms()
+            self._looked_at_ms = self._clock.monotonic_ms()
             return
         match work.state:
             case TableState.REQUESTED:
                 if self._copy.begin(work, table):
                     self._say("snapshot.begin", work.table)
                 else:
-                    self._looked_at_ms = self._clock.now_ms()
+                    self._looked_at_ms = self._clock.monotonic_ms()
             case TableState.COPYING:
                 assert self._database is not None
                 if self._copy.chunk(work, table, schema_version=self._database.schema_version):

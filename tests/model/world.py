@@ -39,10 +39,15 @@ class SteppingClock:
 
     def __init__(self) -> None:
         self.ms = 1_700_000_000_000
+        self.set_back_ms = 0
+        """By how much somebody set the machine's clock back; what is waited for goes on."""
 
     def now_ms(self) -> int:
         self.ms += 40
-        return self.ms
+        return self.ms - self.set_back_ms
+
+    def monotonic_ms(self) -> int:
+        return int(self.monotonic_s() * 1000)
 
     def monotonic_s(self) -> float:
         self.ms += 1

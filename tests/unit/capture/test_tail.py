@@ -37,6 +37,9 @@ class StillClock:
     def now_ms(self) -> int:
         return self.ms
 
+    def monotonic_ms(self) -> int:
+        return int(self.monotonic_s() * 1000)
+
     def monotonic_s(self) -> float:
         return self.ms / 1000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,9 @@ class Clock:
 
     def now_ms(self) -> int:
         return int(self.at_s * 1000)
+
+    def monotonic_ms(self) -> int:
+        return int(self.monotonic_s() * 1000)
 
     def monotonic_s(self) -> float:
         return self.at_s
@@ -86,6 +90,15 @@ def test_a_failure_is_said_once_told_to_health_and_recovered_from(tmp_path: Path
     assert {"target-unreachable"} == {one.error_code for one in failing}
     assert 1 == len({one.failing_since_ms for one in failing})
     assert "failing" == failing[-1].state
+
+
+def test_a_step_that_meets_a_full_disk_is_tried_again(tmp_path: Path) -> None:
+    """The growth readings of the capture daemon ended it, and with it the way back."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    ended, _, log = _run(tmp_path, full, full, True)
+    assert Ended.STOPPED == ended
+    assert 1 == log.count("loop.failed: cases: [host-io]")
+    assert 1 == log.count("loop.recovered: cases works again after 2 failures")
 
 
 def test_beats_come_about_once_a_second(tmp_path: Path) -> None:
