@@ -14,16 +14,18 @@ import click
 
 from adapters.postgres import Postgres
 from capture.postgres_triggers import removed, resting
-from cli.cutover_wiring import authority_of, publisher_of
+from cli.cutover_wiring import authority_of, carried_by, publisher_of
 from cli.hooks import hooks_of
 from cli.migration import window_document, window_line
 from cli.options import as_json, config_of, dry_run, emit
 from cli.wiring import telemetry
 from cutover.authority import AuthorityRow
+from cutover.behind import refuse_behind
 from cutover.prepare import plans_of
 from cutover.target_guard import GUARDS, LOCK_TIMEOUT_MS
 from ops.clock import SystemClock
 from ops.config import Config
+from ops.points import reach
 from schemas.authority import Authority, Migration, Window
 from schemas.ddl import full_name
 from schemas.errors import Code, Refusal, Transient
@@ -46,7 +48,10 @@ def complete_command(ctx: click.Context, confirmed: str, json_output: bool, dry_
     """End the rollback window: the sources stay fenced as archives, and the target stops logging for them."""
     config = config_of(ctx)
     with authority_of(config) as (session, row):
+        row.read()  # nothing began: said before the sources are asked
+        seen = carried_by(config)
         before, window = row.read(), row.window()
+        refuse_behind(before, seen)
         if before.authority is not Authority.TARGET:
             why, step = _FIRST[before.authority]
             raise Refusal(Code.VERB_ILLEGAL, f"complete: {why}", position=before.token, hint=step)
@@ -59,6 +64,7 @@ def complete_command(ctx: click.Context, confirmed: str, json_output: bool, dry_
             raise Refusal(Code.USAGE, "complete ends the way back for good", hint="add --yes COMPLETE")
         events = telemetry(config, "complete", terminal=False)
         token = complete(session, row, before)
+        reach("complete.moved")
         events.event("migration.completed", f"token {token}: there is no way back any more")
         publisher_of(config, session, events.say).publish()
         hooks_of(config, events).run("completed", token=token)
@@ -88,6 +94,7 @@ def complete(session: Postgres, row: AuthorityRow, before: Migration) -> int:
                 for plan in plans_of(session):
                     for statement in resting(plan):
                         session.run(statement)
+                reach("complete.moving")
             return token
         except Transient:
             if clock.monotonic_s() >= deadline_s:

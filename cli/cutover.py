@@ -12,19 +12,22 @@ from adapters.postgres import Postgres
 from cli.checkpoint import checkpoint_before_cutover
 from cli.content import report_lines, verify_source
 from cli.cutover_gates import all_gates
-from cli.cutover_wiring import BackLook, authority_of, fence_of, guard_of, rollback_of, switch_of
+from cli.cutover_wiring import BackLook, authority_of, carried_by, fence_of, guard_of, rollback_of, switch_of
 from cli.final import final_of
 from cli.hooks import hooks_of
 from cli.options import as_json, config_of, dry_run, emit
 from cli.rollback_status import rollback_lines, rollback_status
 from cli.wiring import open_source, telemetry
 from cutover.authority import AuthorityRow
+from cutover.behind import refuse_behind
 from cutover.final import FinalVerify
 from cutover.gates import Gate, refuse_closed, waive
 from cutover.prepare import prepare_source, prepare_target
 from cutover.source_fence import SourceFence
 from cutover.switch import Outcome
 from ops.config import Config
+from ops.loop import Signals
+from ops.points import reach
 from ops.telemetry import Telemetry
 from schemas.authority import Authority, Migration
 from schemas.errors import Code, Refusal, Superseded, TailraceError, Unknown
@@ -97,8 +100,10 @@ def cutover_command(
     events = telemetry(config, "cutover", terminal=False)
     with ExitStack() as held:
         session, row = held.enter_context(authority_of(config))
+        _refuse_phase(row.read())
+        seen = carried_by(config)
         before = row.read()
-        _refuse_phase(before)
+        refuse_behind(before, seen)
         if not dry_run:
             prepare(config, session)
         gates = _judged(config, session, row, before, waived, proven=not dry_run)
@@ -134,11 +139,20 @@ def cutover_command(
 @click.option("--reason", default="", help="Why; kept in the journal.")
 @click.option("--status", "only_status", is_flag=True, help="Say what a rollback would do and lose now.")
 @click.option("--verify", "and_verify", is_flag=True, help="Compare every row of both sides when writers are back.")
+@click.option(
+    "--accept-lost", is_flag=True, help="The server lost its last moves: go on at the SQLite files as they are."
+)
 @as_json
 @dry_run
 @click.pass_context
 def rollback_command(
-    ctx: click.Context, reason: str, only_status: bool, and_verify: bool, json_output: bool, dry_run: bool
+    ctx: click.Context,
+    reason: str,
+    only_status: bool,
+    and_verify: bool,
+    accept_lost: bool,
+    json_output: bool,
+    dry_run: bool,
 ) -> None:
     """Bring writes back to the SQLite files, in any phase, without losing one; finishes what a dead switch left."""
     config = config_of(ctx)
@@ -156,12 +170,16 @@ def rollback_command(
             raise Refusal(Code.USAGE, "a rollback has a reason", hint='tailrace rollback --reason "what happened"')
         fence = fence_of(config)
         held.callback(fence.close)
-        returned = rollback_of(config, session, row, fence, look, events.say).run(reason=reason)
+        with Signals().deferred(_waits):
+            rollback = rollback_of(config, session, row, fence, look, events.say)
+            returned = rollback.accept_lost(reason=reason) if accept_lost else rollback.run(reason=reason)
         if returned.was is not Authority.SOURCE:
             hooks_of(config, events).run("after_rollback", token=returned.token, reason=reason)
     lifted = ", ".join(returned.lifted) or "none was fenced"
     lines = [f"writes belong to the SQLite files again (were: {returned.was}); lifted: {lifted}"]
-    if returned.was in (Authority.TARGET, Authority.TO_SOURCE):
+    if accept_lost:
+        lines.append("what was written on a lost server and did not come back is lost: tailrace verify, then repair")
+    elif returned.was in (Authority.TARGET, Authority.TO_SOURCE):
         lines.append(f"nobody could write for {returned.pause_s * 1000:.0f} ms; everything written there came along")
     document = {"token": returned.token, "was": returned.was, "pause_s": returned.pause_s, "lifted": returned.lifted}
     reports = {name: verify_source(config, name) for name in config.source_databases} if and_verify else {}
@@ -197,8 +215,10 @@ def _switched(
     fence: SourceFence = fence_of(config)
     held.callback(fence.close)
     switch = switch_of(config, session, row, fence, events.say, final=final, hooks=hooks)
+    reach("cutover.judged")
     try:
-        outcome = switch.run(before, practise=practise)
+        with Signals().deferred(_waits):
+            outcome = switch.run(before, practise=practise)
     except (Superseded, Unknown):
         raise  # it is somebody else's now, or nobody can say yet
     except TailraceError as error:
@@ -220,6 +240,13 @@ def _refuse_too_many(config: Config, left: Mapping[str, int]) -> None:
             f"final verify: {told} changes came while the last were compared, {bound} may wait for the fence",
             hint="tailrace cutover at a quieter time, or raise cutover.final_verify_keys: the pause grows with it",
         )
+
+
+def _waits() -> None:
+    """A signal came while both sides may be closed (test_a_signal_between_fence_and_open_is_deferred)."""
+    click.echo(
+        "writes are on their way: this ends by itself in a moment. Interrupt again to leave it to the steward", err=True
+    )
 
 
 def _refuse_phase(before: Migration) -> None:

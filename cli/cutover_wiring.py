@@ -10,7 +10,7 @@ import getpass
 import os
 import socket
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
 from cli.wiring import Say, open_source, open_target, target_schema
 from cutover.authority import AuthorityRow
+from cutover.behind import lost_moves, refuse_behind
 from cutover.drain import Reached, reached_back
 from cutover.final import FinalVerify
 from cutover.objects import Objects, OpenedObjects
@@ -26,7 +27,7 @@ from cutover.prepare import plans_of
 from cutover.reports import RouterReports
 from cutover.rollback import Rollback, RollbackSettings
 from cutover.routing import Board, RoutePublisher, read_reports
-from cutover.source_fence import Group, SourceFence, Writable
+from cutover.source_fence import Carried, Group, SourceFence, Writable
 from cutover.switch import Switch, SwitchSettings
 from cutover.target_guard import TargetGuard
 from cutover.way_back import regain
@@ -34,10 +35,11 @@ from ops.clock import SystemClock
 from ops.config import Config
 from ops.hooks import Hooks
 from ops.secrets import resolve_url
-from schemas.authority import Authority
-from schemas.errors import Code, TailraceError
+from schemas.authority import Authority, Migration
+from schemas.errors import Code, Refusal, TailraceError
 from schemas.introspect import introspect
 from schemas.objects import parents_of, wanted_views
+from schemas.plan import TablePlan
 from sink.progress import read_progress
 
 ATTACHED = 10
@@ -77,6 +79,33 @@ def fence_of(config: Config) -> SourceFence:
             schemas[name] = f"source{at}"
         groups.append(Group(db, schemas))
     return SourceFence(groups)
+
+
+def carried_by(config: Config) -> Mapping[str, Carried]:
+    """What the sources have seen of the migration. Those that cannot be read say nothing."""
+    try:
+        fence = fence_of(config)
+    except TailraceError:
+        return {}
+    try:
+        return fence.carried()
+    except TailraceError:
+        return {}
+    finally:
+        fence.close()
+
+
+def refuse_left_out(config: Config, plans: Sequence[TablePlan]) -> None:
+    """Raises Refusal(CONFIG_INVALID). All tables of the target open and close together: those of a source that this
+    configuration does not know would open beside a file that nobody fenced, or close before its changes came back."""
+    left_out = sorted({plan.source for plan in plans} - set(config.source_databases))
+    if left_out:
+        raise Refusal(
+            Code.CONFIG_INVALID,
+            f"the configuration leaves out {', '.join(left_out)}, which belongs to the migration on this target",
+            source=left_out[0],
+            hint="use the configuration that `tailrace up` ran with; all sources of a migration move together",
+        )
 
 
 def tables_of(config: Config) -> dict[str, Writable]:
@@ -140,8 +169,10 @@ def objects_of_source(config: Config, session: Postgres, name: str) -> Objects:
 
 
 def guard_of(config: Config, session: Postgres, row: AuthorityRow, say: Say) -> tuple[TargetGuard, OpenedObjects]:
+    plans = plans_of(session)
+    refuse_left_out(config, plans)
     objects = OpenedObjects(session, lambda: objects_of(config, session), say)
-    return TargetGuard(session, row, plans_of(session), objects), objects
+    return TargetGuard(session, row, plans, objects), objects
 
 
 def switch_of(
@@ -249,9 +280,10 @@ class Steward:
         self._looked_at_ms = 0
         self._stuck = ""
         self._kept: set[str] = set()
+        self._shut_at = 0
 
     def step(self) -> bool:
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.monotonic_ms()
         if now_ms - self._looked_at_ms < STEWARD_MS:
             return False
         self._looked_at_ms = now_ms
@@ -259,9 +291,13 @@ class Steward:
         try:
             if not self._session.rows("SELECT to_regclass('tailrace.migration') IS NOT NULL")[0][0]:
                 return False
-            before = self._row.read()
             if self._fence is None:
                 self._fence = fence_of(self._config)
+            carried = self._fence.carried()
+            before = self._row.read()
+            self._refuse_behind(before, carried)
+            if before.authority in (Authority.TARGET, Authority.COMPLETED):
+                self._fence.witness(before.token)
             # Kept while its drain goes on: it knows up to where.
             if self._rollback is None or before.authority is not Authority.TO_SOURCE:
                 self._rollback = rollback_of(
@@ -282,8 +318,9 @@ class Steward:
         except TailraceError as error:
             if error.code in (Code.TARGET_UNREACHABLE, Code.AUTHORITY_MOVED, Code.NOT_INSTALLED):
                 return False
-            if error.code is Code.NO_ROLLBACK:
-                # A rollback that stands between two closed sides, and would lose rows: nobody but a person decides that.
+            if error.code in (Code.NO_ROLLBACK, Code.AUTHORITY_BEHIND, Code.CONFIG_INVALID):
+                # A rollback that stands between two closed sides, and would lose rows; or a server that lost moves: nobody
+                # but a person decides that.
                 if error.message != self._stuck:
                     self._say("cutover.stuck", error.message)
                 self._stuck = error.message
@@ -295,6 +332,14 @@ class Steward:
         for row in sorted(kept - self._kept):
             self._say("cutover.kept", f"a rollback would lose {row}; tailrace rollback --status names all")
         self._kept = kept
+
+    def _refuse_behind(self, before: Migration, carried: Mapping[str, Carried]) -> None:
+        """Two sides that take writes grow apart with each of them: the one that no source knows of is shut."""
+        found = lost_moves(before, carried)
+        if found is not None and found.open_beside and self._shut_at != found.token:
+            guard_of(self._config, self._session, self._row, self._say)[0].shut()
+            self._shut_at = found.token
+        refuse_behind(before, carried)
 
     def close(self) -> None:
         self._session.close()

@@ -11,11 +11,12 @@ from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
 from capture.sqlite_triggers import LOG, META
 from cli.growth import with_growth
-from cli.migration import with_migration, with_shift
+from cli.migration import with_lost_moves, with_migration, with_shift
 from cli.status import SourceFigures, SourceStatus, TargetFigures, source_status, whole_status
 from cli.wiring import open_target, policies_of
 from cutover.authority import AuthorityRow
 from cutover.shift_row import NOBODY, ShiftRow, Told
+from cutover.source_fence import Carried, carried_of
 from ops.clock import SystemClock
 from ops.config import Config
 from schemas.authority import Migration, Window
@@ -37,12 +38,14 @@ class Looker:
         self._target: Postgres | None = None
         self._clock = SystemClock()
         self._tables: dict[str, tuple[int, dict[str, str]]] = {}
+        self._carried: dict[str, Carried] = {}
 
     def look(self) -> dict[str, Any]:
         statuses = [self._one(name) for name in self._names]
         document = whole_status(statuses, max_lag_changes=self._config.limits.max_lag_changes)
+        # Behind the sources: a move in between would look like one that the target lost.
         migration, told, window = self._migration()
-        document = with_migration(document, migration, window)
+        document = with_lost_moves(with_migration(document, migration, window), migration, self._carried)
         document = with_shift(document, migration, told, self._config.health.interval_s)
         return with_growth(document, self._config)
 
@@ -80,6 +83,7 @@ class Looker:
                 oldest = db.rows(f"SELECT ts FROM {LOG} WHERE seq > ? ORDER BY seq LIMIT 1", (applied,))
                 page = db.rows("PRAGMA page_size")[0][0]
                 left_behind = self._left_behind(name, db)
+                self._carried[name] = carried_of(db)
             rows = 0 if head is None else head - first + 1
             wal = f"{db.path}-wal"
             return SourceFigures(

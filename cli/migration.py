@@ -5,10 +5,13 @@ Invariant: while writes do not belong to the sources, no figure of the forward s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from cutover.behind import NEXT, lost_moves
 from cutover.shift import RUNNING
 from cutover.shift_row import NOBODY, Told
+from cutover.source_fence import Carried
 from cutover.watch import watches
 from schemas.authority import BUCKETS, Authority, Migration, Phase, Window, legal_verbs, phase_of
 
@@ -90,6 +93,28 @@ def with_migration(
     }
 
 
+def with_lost_moves(
+    document: dict[str, Any], migration: Migration | None, carried: Mapping[str, Carried]
+) -> dict[str, Any]:
+    """A row that a source has seen more than is believed by nobody: no phase of it is shown as if it were one."""
+    found = None if migration is None else lost_moves(migration, carried)
+    if migration is None or found is None:
+        return document
+    why = (
+        f"{found.source} has seen token {found.token}, the target's row is at {migration.token}: this server lost the last "
+        "moves of the migration"
+    )
+    return {
+        **document,
+        "phase": Phase.FAILED,
+        "lost_moves": why,
+        "can_cutover": False,
+        "blocking_reasons": [why, *document["blocking_reasons"]],
+        "legal_verbs": ["rollback"],
+        "next_steps": [NEXT],
+    }
+
+
 def with_shift(document: dict[str, Any], migration: Migration | None, told: Told, interval_s: float) -> dict[str, Any]:
     """The status document with the steps of the read share and the last look at the application's health."""
     health = told.health or {}
@@ -125,6 +150,8 @@ def migration_line(document: dict[str, Any]) -> str:
     """One line for people."""
     if document.get("authority") is None:
         return "migration: nothing began yet, or the target cannot be read"
+    if document.get("lost_moves"):
+        return f"migration: {document['phase']}, {document['lost_moves']}; nothing is moved until a person decides"
     side = {
         Authority.SOURCE: "writes belong to SQLite",
         Authority.TO_TARGET: "nobody can write: a switch is under way",

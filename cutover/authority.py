@@ -105,6 +105,23 @@ class AuthorityRow:
             self.note(before.token + 1, before.authority, after, verb=verb, detail=detail or {})
         return before.token + 1
 
+    def begin_again(self, before: Migration, token: int, *, reason: str) -> None:
+        """(anything, n) -> (source, token): a server that lost moves goes on behind the last one that the sources have
+        seen. No move of the protocol: a person said so. In the caller's transaction."""
+        self._brace()
+        changed = self._target.run(
+            "UPDATE tailrace.migration SET authority = 'source', token = %s, drained = false, owner = '', "
+            "lease_until = NULL, read_share = 0, no_rollback = '{}', failed = %s "
+            "WHERE id = 1 AND authority = %s AND token = %s",
+            (token, reason, before.authority, before.token),
+        )
+        if changed != 1:
+            raise self._moved(before)
+        self._target.run("UPDATE tailrace.progress SET phase = 'source' WHERE phase <> 'paused'")
+        # What was proven equal was proven of another history.
+        self._target.run("DELETE FROM tailrace.verdicts")
+        self.note(token, before.authority, Authority.SOURCE, verb="accept-lost", detail={"reason": reason})
+
     def _brace(self) -> None:
         """A move counts only once it is on the disk: a crash that took it back after the other side had opened would
         leave two writable sides. And it holds the row: should this process fall silent in the middle, the server ends its

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from adapters.postgres import Postgres
 from capture.postgres_triggers import LABEL
 from cutover.authority import AuthorityRow
+from cutover.behind import believed, lost_moves
 from cutover.drain import CLOSED, MEND, Reached, arrived, behind, drain, refuse_kept
 from cutover.source_fence import SourceFence
 from cutover.target_guard import TargetGuard, refuse_lost
@@ -79,8 +80,9 @@ class Rollback:
         """Token of a drain that is finished step by step, and what it drains to."""
 
     def run(self, *, reason: str) -> Returned:
-        """Back to the sources. Raises Refusal(VERB_ILLEGAL) once completed, Refusal(NO_ROLLBACK) when it would lose."""
-        before = self._row.read()
+        """Back to the sources. Raises Refusal(VERB_ILLEGAL) once completed, Refusal(NO_ROLLBACK) when it would lose,
+        Refusal(AUTHORITY_BEHIND)."""
+        before = believed(self._row.read, self._fence.carried)
         begun_s = self._clock.monotonic_s()
         match before.authority:
             case Authority.COMPLETED:
@@ -105,6 +107,30 @@ class Rollback:
                 token, lifted = self._return(self._close(before, reason), reason)
             case Authority.TO_SOURCE:
                 token, lifted = self._return(before, reason)
+        return Returned(token, before.authority, self._clock.monotonic_s() - begun_s, tuple(lifted))
+
+    def accept_lost(self, *, reason: str) -> Returned:
+        """Go on at the sources as they are, on a server that lost the last moves. A person said that the other one is
+        gone: the row jumps behind everything that any source has seen, and the target is closed in the same transaction."""
+        begun_s = self._clock.monotonic_s()
+        carried = self._fence.carried()
+        before = self._row.read()
+        found = lost_moves(before, carried)
+        if found is None:
+            raise Refusal(
+                Code.VERB_ILLEGAL,
+                "nothing is lost: the target's row has every move that the sources have seen",
+                position=before.token,
+                hint="tailrace rollback --reason R",
+            )
+        token = found.token + 1
+        with self._target.transaction():
+            self._row.begin_again(before, token, reason=reason)
+            self._guard.shut()
+            self._guard.rest()
+        reach("rollback.accepted")
+        lifted = self._fence.lift(token)
+        self._told(Authority.SOURCE, token)
         return Returned(token, before.authority, self._clock.monotonic_s() - begun_s, tuple(lifted))
 
     def recover(self, before: Migration) -> Returned | None:

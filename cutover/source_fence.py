@@ -58,10 +58,12 @@ class Writable:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What a source says of the migration: the highest token it saw, and the fence, if it is fenced."""
+    """What a source says of the migration: the highest token of a fence or a lift, and the fence, if it is fenced."""
 
     token: int
     fence: Fence | None
+    witnessed: int = 0
+    """The highest token under which somebody saw writes belong to the target: no fence and no lift carries that one."""
 
 
 class SourceFence:
@@ -95,7 +97,7 @@ class SourceFence:
         for group in self._groups:
             with group.db.write():
                 for source, schema in group.schemas.items():
-                    carried = _carried(group.db, schema)
+                    carried = carried_of(group.db, schema)
                     if carried.token > token:
                         raise _superseded(source, carried.token, token)
                     if carried.token == token and carried.fence is None:
@@ -108,10 +110,18 @@ class SourceFence:
         self._make_durable()
         return lifted
 
+    def witness(self, token: int) -> None:
+        """Note in each source that the row came so far; nothing else is decided by it (cutover/behind.py)."""
+        for group in self._groups:
+            for schema in group.schemas.values():
+                if carried_of(group.db, schema).witnessed < token:
+                    with group.db.write():
+                        _put(group.db, schema, "witnessed", token)
+
     def carried(self) -> dict[str, Carried]:
         """What each source says now."""
         return {
-            source: _carried(group.db, schema) for group in self._groups for source, schema in group.schemas.items()
+            source: carried_of(group.db, schema) for group in self._groups for source, schema in group.schemas.items()
         }
 
     def hold(self, fences: Mapping[str, Fence]) -> None:
@@ -119,7 +129,7 @@ class SourceFence:
         for group in self._groups:
             with group.db.read_view():
                 for source, schema in group.schemas.items():
-                    if _carried(group.db, schema).fence != fences[source]:
+                    if carried_of(group.db, schema).fence != fences[source]:
                         raise _lost(source, "it carries another fence")
                     if _schema_version(group.db, schema) != fences[source].schema_version:
                         raise _lost(source, "its schema was changed while it was fenced")
@@ -134,7 +144,7 @@ class SourceFence:
 
 
 def _fence(db: SqliteDatabase, schema: str, source: str, token: int, writable: Writable) -> Fence:
-    carried = _carried(db, schema)
+    carried = carried_of(db, schema)
     if carried.token >= token:
         raise _superseded(source, carried.token, token)
     known = {int(_meta(db, schema, "schema_version") or 0), writable.schema_version}
@@ -174,12 +184,18 @@ def _store(db: SqliteDatabase, schema: str, *, token: int, fence: str, version_b
     if int(_meta(db, schema, "schema_version") or 0) == version_before:
         values["schema_version"] = _schema_version(db, schema)
     for key, value in values.items():
-        db.run(f"INSERT OR REPLACE INTO {quote(schema)}.{META}(key, value) VALUES (?, ?)", (key, str(value)))
+        _put(db, schema, key, value)
 
 
-def _carried(db: SqliteDatabase, schema: str) -> Carried:
+def _put(db: SqliteDatabase, schema: str, key: str, value: int | str) -> None:
+    db.run(f"INSERT OR REPLACE INTO {quote(schema)}.{META}(key, value) VALUES (?, ?)", (key, str(value)))
+
+
+def carried_of(db: SqliteDatabase, schema: str = "main") -> Carried:
     text = _meta(db, schema, "fence")
-    return Carried(int(_meta(db, schema, "token") or 0), Fence(**json.loads(text)) if text else None)
+    fence = Fence(**json.loads(text)) if text else None
+    witnessed = int(_meta(db, schema, "witnessed") or 0)
+    return Carried(int(_meta(db, schema, "token") or 0), fence, witnessed)
 
 
 def _meta(db: SqliteDatabase, schema: str, key: str) -> str:

@@ -96,7 +96,7 @@ class Switch:
         self._say = say
         self._parts: dict[str, float] = {}
         self._maybe_open = False
-        """The reply to a commit of the open was lost. Everything else that fails in it was rolled back for certain."""
+        """The reply to a commit of the open was lost, or it was interrupted somewhere. What else fails was rolled back."""
 
     def run(self, before: Migration, *, practise: bool = False) -> Outcome:
         """Switch, or (`practise`) fence and lift at once, to measure. Raises what stopped it, after taking it back."""
@@ -122,6 +122,8 @@ class Switch:
             raise  # somebody else recovered it: row and fences are theirs
         except BaseException as error:
             reason = error.message if isinstance(error, TailraceError) else type(error).__name__
+            # Interrupted anywhere, perhaps behind the commit: were the target to go away now, nobody may lift alone.
+            self._maybe_open |= not isinstance(error, TailraceError)
             self._take_back(token, begun_s, reason)
             raise
 

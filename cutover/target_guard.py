@@ -153,6 +153,14 @@ class TargetGuard:
         """What of these tables is not as it was at the open."""
         return changed(self._target, self._plans)
 
+    def shut(self) -> None:
+        """The guards stand, whatever the row says: writes that the migration does not know of are refused."""
+        guards = ", ".join(f"ENABLE ALWAYS TRIGGER {name}" for name in GUARDS)
+        with self._target.transaction():
+            self._target.run(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+            for plan in self._plans:
+                self._target.run(f"ALTER TABLE {full_name(plan)} {guards}")
+
     def rest(self) -> None:
         """After the way back was drained: what the forward sink writes is no change of the target's own."""
         with self._target.transaction():

@@ -73,6 +73,7 @@ class Code(StrEnum):
     POOLER_REFUSED = "pooler-refused"
     # cutover
     AUTHORITY_MOVED = "authority-moved"
+    AUTHORITY_BEHIND = "authority-behind"
     FENCE_BUSY = "fence-busy"
     FENCE_LOST = "fence-lost"
     VERB_ILLEGAL = "verb-illegal"
