@@ -34,9 +34,9 @@ test: install
 soak: install
 	bash tests/tools/services.sh
 	$(BIN)/python -m tests.soak --runs 5000
-	TAILRACE_FAULT_ROUNDS=10 $(BIN)/python -m pytest -q -n 2 tests/faults --timeout 7200
+	TAILRACE_FAULT_ROUNDS=10 TAILRACE_STOPPED_S=30 $(BIN)/python -m pytest -q -n 2 tests/faults --timeout 7200
 	TAILRACE_KAFKA_MODEL_RUNS=50 $(BIN)/python -m pytest -q -n 2 tests/model/test_kafka_pipeline.py --timeout 7200
-	$(BIN)/python -m pytest -q tests/integration -m soak
+	$(BIN)/python -m pytest -q tests/integration tests/model -m soak --timeout 7200
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -7,15 +7,17 @@ import select
 import socket
 import threading
 import time
+from urllib.parse import urlsplit, urlunsplit
 
 
 class Proxy:
-    """Forwards to one port. `delay_s` holds every piece back, `blackhole` takes it and says nothing, `cut` ends what is
-    open (new connections come through)."""
+    """Forwards to one port. `delay_s` holds every piece back, `blackhole` keeps it until it is over, `cut` ends what is
+    open (new connections come through, unless `refuse` ends them, too)."""
 
     def __init__(self, *, port: int = 0) -> None:
         self.delay_s = 0.0
         self.blackhole = False
+        self.refuse = False
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._target = 0
@@ -26,6 +28,15 @@ class Proxy:
     def start(self, target: int) -> None:
         self._target = target
         self._run(self._accept)
+
+    def in_front_of(self, url: str) -> str:
+        """Starts in front of the server of a URL; the URL that leads through."""
+        parts = urlsplit(url)
+        self.start(parts.port or 0)
+        return urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{self.port}"))
+
+    def heal(self) -> None:
+        self.delay_s, self.blackhole, self.refuse = 0.0, False, False
 
     def cut(self) -> None:
         for one in list(self._open):
@@ -53,6 +64,9 @@ class Proxy:
                 here, _ = self._listener.accept()
             except (OSError, ValueError):
                 return
+            if self.refuse:
+                here.close()
+                continue
             try:
                 there = socket.create_connection(("127.0.0.1", self._target), timeout=5)
             except OSError:

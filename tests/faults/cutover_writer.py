@@ -1,10 +1,10 @@
 """Do: writers that know both sides and nothing of Tailrace, and a prober that tries both sides without a pause.
 
 A writer's transaction puts a new row in and raises its own counter: a row that took effect twice, or half, shows in the
-counter. It tries the side that took its last write, and the other one when that refuses. Each line of `writer-N.log` is
-written after the COMMIT returned: `a` acknowledged, `u` unknown (the reply was lost).
+counter. It tries the side that took its last write, and the other one when that refuses. Each line of `writer-N.log` in
+NOTES is written after the COMMIT returned: `a` acknowledged, `u` unknown (the reply was lost).
 
-Run: python -m tests.faults.cutover_writer write|probe FOLDER NUMBER URL
+Run: python -m tests.faults.cutover_writer write|probe FOLDER NUMBER URL NOTES
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import psycopg
 
 SOURCES = ("auth", "cases")
-PAUSE_S = 0.015
+PAUSE_S = 0.03
 
 
 class Sides:
@@ -74,13 +74,13 @@ class Sides:
         return "a"
 
 
-def write(folder: Path, number: int, url: str) -> None:
+def write(folder: Path, number: int, url: str, notes: Path) -> None:
     sides, at_target, serial = Sides(folder, url), False, 0
-    with (folder / f"writer-{number}.log").open("w", buffering=1) as log:
-        while _wanted(folder):
+    with (notes / f"writer-{number}.log").open("w", buffering=1) as log:
+        while _wanted(notes):
             serial += 1
             source, key = SOURCES[serial % 2], f"{number}-{serial}"
-            while _wanted(folder):
+            while _wanted(notes):
                 result = sides.write(source, key, number, at_target=at_target)
                 if result in ("a", "u"):
                     log.write(f"{result} {source} {key}\n")
@@ -91,14 +91,14 @@ def write(folder: Path, number: int, url: str) -> None:
             time.sleep(PAUSE_S)
 
 
-def probe(folder: Path, number: int, url: str) -> None:
+def probe(folder: Path, number: int, url: str, notes: Path) -> None:
     """`probe.log`: when a write of both sides was asked for, when it was accepted, and where."""
     sides = Sides(folder, url)
-    with (folder / "probe.log").open("w", buffering=1) as log:
-        while _wanted(folder):
+    with (notes / "probe.log").open("w", buffering=1) as log:
+        while _wanted(notes):
             for at_target in (False, True):
                 _probe(sides, log, number, at_target=at_target)
-            time.sleep(0.003)
+            time.sleep(0.01)
 
 
 def _probe(sides: Sides, log: TextIO, number: int, *, at_target: bool) -> None:
@@ -112,10 +112,10 @@ def _probe(sides: Sides, log: TextIO, number: int, *, at_target: bool) -> None:
         log.write(f"{begun:.6f} {time.time():.6f} {'target' if at_target else 'source'}\n")
 
 
-def _wanted(folder: Path) -> bool:
+def _wanted(notes: Path) -> bool:
     """Until the test says stop, or is gone."""
-    return not (folder / "stop").exists() and folder.exists() and os.getppid() != 1
+    return not (notes / "stop").exists() and notes.exists() and os.getppid() != 1
 
 
 if __name__ == "__main__":
-    {"write": write, "probe": probe}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    {"write": write, "probe": probe}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4], Path(sys.argv[5]))

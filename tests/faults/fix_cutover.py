@@ -3,8 +3,8 @@ processes of their own that may be killed, stopped or cut off at named points; a
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from cli.look import Looker
 from ops.config import load, sample
 from tests.faults.cutover_writer import SOURCES
 from tests.fix_pipeline import Pipeline
@@ -34,11 +35,26 @@ class Migration(Pipeline):
 
     Args:
         reached: what Tailrace is told to connect to, where that is a proxy; writers go to `url`.
+        more: further lines of the configuration.
+        notes: what writers and verbs said, beside everything that Tailrace writes.
+        rows: so many are there before the first writer.
     """
 
-    def __init__(self, folder: Path, url: str, *, kafka: str = "", reached: str = "", more: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        *,
+        kafka: str = "",
+        reached: str = "",
+        more: str = "",
+        notes: Path | None = None,
+        rows: int = 0,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.notes = notes or folder.parent / f"{folder.name}-notes"
+        self.notes.mkdir()
         self.url = url
         for name in SOURCES:
             with closing(sqlite3.connect(folder / f"{name}.db")) as made:
@@ -46,15 +62,17 @@ class Migration(Pipeline):
                 made.execute("CREATE TABLE w(id TEXT PRIMARY KEY NOT NULL, writer INTEGER CHECK (writer >= 0))")
                 made.execute("CREATE TABLE c(id INTEGER PRIMARY KEY, n INTEGER NOT NULL)")
                 made.executemany("INSERT INTO c VALUES (?, 0)", [(number,) for number in (*WRITERS, PROBER)])
+                made.executemany("INSERT INTO w VALUES (?, 0)", [(f"0-{number}",) for number in range(rows)])
                 made.commit()
         self.config_path = folder / "tailrace.toml"
         text = sample(
             {name: f"{name}.db" for name in SOURCES}, target_url="${TAILRACE_TEST_TARGET}", bootstrap_servers=kafka
         )
-        cutover = f"\n[cutover]\nlease_s = {LEASE_S}\ndrain_budget_s = 6.0\n"
+        cutover = f"\n[cutover]\nlease_s = {LEASE_S}\ndrain_budget_s = 20.0\n"
         self.config_path.write_text(f"{text}\n{cutover}{more}")
         self.environment = {**os.environ, "TAILRACE_TEST_TARGET": reached or url}
         os.environ["TAILRACE_TEST_TARGET"] = reached or url
+        self._before = {(name, f"0-{number}") for name in SOURCES for number in range(rows)}
         self.config = load(self.config_path)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.writers: list[subprocess.Popen[bytes]] = []
@@ -62,22 +80,55 @@ class Migration(Pipeline):
 
     # -- the way there -------------------------------------------------------------------------------------------
 
-    def follow(self) -> None:
-        """Installed, copied, settled; the application has a role of its own and writes."""
-        self.install()
-        self.start()
-        self.settle(timeout_s=90)
-        proven = self.run("verify")
-        assert 0 == proven.returncode, proven.stdout + proven.stderr
+    def follow(self, *, up: bool = False) -> None:
+        """Installed, copied, settled, proven; the application has a role of its own and writes.
+
+        Args:
+            up: everything in one supervised run, instead of daemons of their own.
+        """
+        if up:
+            self.start_up()
+        else:
+            self.install()
+            self.start()
+        self.prove()
         self.admit()
         self.begin_writing()
 
-    def admit(self) -> None:
+    def start_up(self) -> None:
+        command = [sys.executable, "-m", "cli.main", "-c", str(self.config_path), "up", "--plain", "--no-backup"]
+        with (self.folder / "up.stderr").open("ab") as said:
+            self.processes["up"] = subprocess.Popen(command, env=self.environment, stdout=said, stderr=said)
+
+    def prove(self) -> None:
+        self.settle(timeout_s=120)
+        proven = self.run("verify")
+        assert 0 == proven.returncode, proven.stdout + proven.stderr + self.story()
+
+    def role(self) -> None:
         with psycopg.connect(self.url, autocommit=True) as admin:
             admin.execute(APPLICATION)
+
+    def admit(self) -> None:
+        self.role()
+        with psycopg.connect(self.url, autocommit=True) as admin:
             for name in SOURCES:
                 admin.execute(f"GRANT USAGE ON SCHEMA {name} TO application")
                 admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA {name} TO application")
+
+    def reconfigure(self, **values: object) -> None:
+        """Lines of the sample configuration with other values."""
+        text = self.config_path.read_text()
+        for name, value in values.items():
+            text, count = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value}", text)
+            assert 1 == count, name
+        self.config_path.write_text(text)
+        self.config = load(self.config_path)
+
+    def stands(self, role: str) -> bool:
+        """Has it stopped at its point? Fails when it ended."""
+        assert self.processes[role].poll() is None, self.story()
+        return _state(self.processes[role].pid) == "T"
 
     def application_url(self) -> str:
         return "postgresql://application:app@" + self.url.split("@")[1]
@@ -85,7 +136,7 @@ class Migration(Pipeline):
     def begin_writing(self) -> None:
         module = [sys.executable, "-m", "tests.faults.cutover_writer"]
         for what, number in [*(("write", number) for number in WRITERS), ("probe", PROBER)]:
-            command = [*module, what, str(self.folder), str(number), self.application_url()]
+            command = [*module, what, str(self.folder), str(number), self.application_url(), str(self.notes)]
             self.writers.append(subprocess.Popen(command))
         self.until(lambda: self.acknowledged() >= 10)
 
@@ -94,7 +145,7 @@ class Migration(Pipeline):
 
     def told(self, mark: str) -> set[tuple[str, str]]:
         found = set()
-        for path in self.folder.glob("writer-*.log"):
+        for path in self.notes.glob("writer-*.log"):
             lines = path.read_text().splitlines()
             found |= {(parts[1], parts[2]) for line in lines if len(parts := line.split()) == 3 and parts[0] == mark}
         return found
@@ -111,7 +162,7 @@ class Migration(Pipeline):
 
     def verb(self, *arguments: str, at: str = "") -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "cli.main", "-c", str(self.config_path), *arguments, *_waived(arguments)]
-        with (self.folder / "verbs.out").open("ab") as said:
+        with (self.notes / "verbs.out").open("ab") as said:
             made = subprocess.Popen(
                 command, env={**self.environment, "TAILRACE_AT": at}, stdout=said, stderr=subprocess.STDOUT
             )
@@ -133,10 +184,10 @@ class Migration(Pipeline):
             self.until_written(within_s=60)
         pytest.fail(f"never stopped at {point}\n{self.story()}")
 
-    def cutover(self, *, within_s: float = 60.0) -> None:
+    def cutover(self, *, within_s: float = 180.0) -> None:
         self.go("cutover", within_s=within_s, want="target")
 
-    def rollback(self, *, within_s: float = 40.0) -> None:
+    def rollback(self, *, within_s: float = 180.0) -> None:
         self.go("rollback", "--reason", "test", within_s=within_s, want="source")
 
     def go(self, *arguments: str, want: str, within_s: float) -> None:
@@ -159,8 +210,12 @@ class Migration(Pipeline):
         return {"authority": found[0], "token": found[1]}
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
-        return found
+        """What `status --json` says, without a process for it."""
+        looker = Looker(self.config, list(self.config.source_databases))
+        try:
+            return looker.look()
+        finally:
+            looker.close()
 
     def until_authority(self, wanted: str, *, within_s: float) -> None:
         self.until(lambda: self.row()["authority"] == wanted, timeout_s=within_s)
@@ -179,13 +234,13 @@ class Migration(Pipeline):
             self._exactly_once(self._at_target())
 
     def end_writing(self) -> None:
-        (self.folder / "stop").touch()
+        (self.notes / "stop").touch()
         for writer in self.writers:
             assert 0 == writer.wait(timeout=30)
         self.writers = []
 
     def _exactly_once(self, found: dict[str, tuple[list[Any], list[Any]]]) -> None:
-        acknowledged, unknown = self.told("a"), self.told("u")
+        acknowledged, unknown = self.told("a") | self._before, self.told("u")
         present = {(name, key) for name, (rows, _) in found.items() for key, _ in rows}
         assert set() == acknowledged - present, f"lost: {len(acknowledged - present)} of {len(acknowledged)}"
         assert set() == present - acknowledged - unknown, "came from nowhere"
@@ -216,7 +271,7 @@ class Migration(Pipeline):
             moves = look.execute(
                 "SELECT extract(epoch FROM at)::float8, after FROM tailrace.journal WHERE before <> after ORDER BY seq"
             ).fetchall()
-        lines = [line.split() for line in (self.folder / "probe.log").read_text().splitlines()]
+        lines = [line.split() for line in (self.notes / "probe.log").read_text().splitlines()]
         took = [(float(begun), float(ended), side) for begun, ended, side in (one for one in lines if len(one) == 3)]
         assert took
         for begun, ended, side in took:
@@ -227,7 +282,7 @@ class Migration(Pipeline):
             assert now != other or during, f"{side} took a write at {begun:.3f} while writes belonged to {now}: {moves}"
 
     def close(self) -> None:
-        (self.folder / "stop").touch()
+        (self.notes / "stop").touch()
         for one in self.verbs:
             if one.poll() is None:
                 one.kill()
@@ -235,7 +290,7 @@ class Migration(Pipeline):
         super().close()
 
     def story(self) -> str:
-        path = self.folder / "verbs.out"
+        path = self.notes / "verbs.out"
         said = path.read_text().splitlines()[-15:] if path.exists() else []
         return "\n".join([*said, super().story(), self.errors()[-1500:]])
 

@@ -1,112 +1,94 @@
-"""The switch and the way back under faults, with live writers: 0 lost, 0 doubled, never two writable sides, the state has a
-name, the next command works, and the application writes again by itself."""
+"""The fault matrix of the cutover (tests/faults/matrix.py): real daemons and verbs, writers that know nothing of Tailrace, and
+in every cell 0 lost, 0 doubled, never two writable sides, a state with a name, and the next command works."""
 
 from __future__ import annotations
 
-import signal
-import time
+from pathlib import Path
 
 import pytest
 
+from schemas.authority import Phase
 from tests.faults.fix_cutover import LEASE_S, Migration
+from tests.faults.fix_world import World
+from tests.faults.matrix import DAEMON_POINTS, IN_MAKE_TEST, NOT_APPLICABLE, POINTS, VERB, At, Cell, Fault, cells
 
-BY_ITSELF_S = LEASE_S + 12
-"""The lease, the steward's round, and a loaded machine."""
-
-BEFORE_OPEN = (
-    "cutover.claimed",
-    "cutover.locked",
-    "cutover.fenced",
-    "cutover.draining",
-    "cutover.drained",
-    "cutover.before_open",
-    "cutover.mid_open",
-)
-RETURN = ("rollback.mid_close", "rollback.closed", "rollback.drained", "rollback.mid_return", "rollback.returned")
+BY_ITSELF_S = LEASE_S + 90
+"""The lease, the steward's round, the reconnections, and a loaded machine."""
 
 
-def _cells(points: tuple[str, ...], always: str) -> list[object]:
-    """All of them in the soak; `make test` takes the most dangerous one."""
-    return [point if point == always else pytest.param(point, marks=pytest.mark.soak) for point in points]
+def _marked(cell: Cell) -> object:
+    marks = [] if cell.in_make_test else [pytest.mark.soak]
+    return pytest.param(cell, id=cell.name, marks=[*marks, pytest.mark.slow, pytest.mark.timeout(600)])
 
 
-def _there_and_back(migration: Migration) -> None:
-    """Whatever happened before: the next commands work, and nothing was lost on the way."""
-    migration.cutover()
-    migration.until_written(within_s=10)
-    migration.rollback()
-    migration.until_written(within_s=10)
-    migration.judge()
+def test_every_pair_has_a_cell_or_a_reason() -> None:
+    pairs = {(at, fault) for at in At for fault in Fault}
+    tested = {(cell.at, cell.fault) for cell in cells()}
+    assert pairs == tested | set(NOT_APPLICABLE)
+    assert set() == tested & set(NOT_APPLICABLE)
+    assert all(NOT_APPLICABLE.values())
+    assert IN_MAKE_TEST == {(one.at, one.fault, one.point) for one in cells() if one.in_make_test}
+    # Every named point of a verb is struck by both faults of the verb, every point of a daemon by its own.
+    struck = {(cell.at, cell.fault, cell.point) for cell in cells()}
+    assert {(at, fault, point) for at, points in POINTS.items() for point in points for fault in VERB} <= struck
+    assert {(at, fault, point) for (at, fault), points in DAEMON_POINTS.items() for point in points} <= struck
 
 
-@pytest.mark.parametrize("point", _cells(BEFORE_OPEN, "cutover.fenced"))
-def test_a_switch_killed_before_the_open_is_taken_back(migration: Migration, point: str) -> None:
-    migration.follow()
-    migration.killed_at(point, "cutover")
-    assert migration.status()["phase"] in ("fenced", "drained", "following", "failed", "copying")
-    migration.until_authority("source", within_s=BY_ITSELF_S)
-    migration.until_written(within_s=BY_ITSELF_S)
-    _there_and_back(migration)
-
-
-@pytest.mark.parametrize("point", _cells(BEFORE_OPEN, "cutover.mid_open"))
-def test_a_switch_stopped_past_its_lease_opens_nothing_when_it_wakes(migration: Migration, point: str) -> None:
-    migration.follow()
-    stopped = migration.stopped_at(point, "cutover")
-    migration.until_authority("source", within_s=BY_ITSELF_S)
-    if point != "cutover.locked":  # stopped with SQLite's own lock: nobody else can give that back
+@pytest.mark.parametrize("cell", [_marked(cell) for cell in cells()])
+def test_cell(cell: Cell, tmp_path: Path, database_url: str) -> None:
+    world = World(tmp_path, cell, database_url)
+    try:
+        verb = world.arrive()
+        if cell.at is At.SHIFT:
+            world.through_the_steps()
+        else:
+            world.strike()
+            world.lasts()
+            world.ends()
+        code = None if verb is None else verb.wait(timeout=180)
+        migration = world.migration
+        _ends_with_a_name(migration, cell)
+        authority = migration.row()["authority"]
+        if code == 0:
+            wanted = {At.ROLLBACK: "source", At.COMPLETE: "completed"}.get(cell.at, "target")
+            assert wanted == authority, migration.story()
+        if cell.at is At.COPY:
+            migration.prove()
+            migration.admit()
         migration.until_written(within_s=BY_ITSELF_S)
-    stopped.send_signal(signal.SIGCONT)
-    assert 0 != stopped.wait(timeout=30)
-    assert "source" == migration.row()["authority"]
-    migration.until_written(within_s=BY_ITSELF_S)
-    _there_and_back(migration)
+        _next_commands(migration, authority)
+        if world.valkey is not None:
+            migration.until(world.distributed, timeout_s=BY_ITSELF_S)
+        migration.judge()
+        assert {None} == {process.poll() for process in migration.processes.values()}, migration.story()
+    finally:
+        world.close()
 
 
-def test_a_switch_killed_after_the_open_stands(migration: Migration) -> None:
-    migration.follow()
-    migration.killed_at("cutover.after_open", "cutover")
-    assert "switched" == migration.status()["phase"]
-    migration.until_written(within_s=10)
-    migration.rollback()
-    migration.until_written(within_s=10)
-    _there_and_back(migration)
+def _ends_with_a_name(migration: Migration, cell: Cell) -> None:
+    """By itself, and once more when it is asked a second time: a state that lasts."""
+
+    def settled() -> bool:
+        document = migration.status()
+        named = document["phase"] in set(Phase) and document["authority"] in cell.ends
+        return named and bool(
+            document["next_steps"] or document["phase"] in (Phase.COMPLETED, Phase.FOLLOWING, Phase.SHIFTING)
+        )
+
+    try:
+        migration.until(settled, timeout_s=BY_ITSELF_S)
+    except AssertionError:
+        pytest.fail(f"not settled in {set(cell.ends)}: {migration.status()}\n{migration.story()}")
 
 
-@pytest.mark.parametrize("point", _cells(RETURN, "rollback.closed"))
-def test_a_rollback_killed_is_finished_by_the_steward(migration: Migration, point: str) -> None:
-    migration.follow()
-    migration.cutover()
-    migration.until_written(within_s=10)
-    migration.killed_at(point, "rollback", "--reason", "killed")
-    if point == "rollback.mid_close":
-        migration.until_written(within_s=BY_ITSELF_S)
-        assert "switched" == migration.status()["phase"]
-        migration.rollback()
-    migration.until_authority("source", within_s=BY_ITSELF_S)
-    migration.until_written(within_s=BY_ITSELF_S)
-    _there_and_back(migration)
-
-
-@pytest.mark.parametrize("point", _cells(RETURN, "rollback.returned"))
-def test_a_rollback_stopped_past_its_lease_does_no_harm_when_it_wakes(migration: Migration, point: str) -> None:
-    migration.follow()
-    migration.cutover()
-    migration.until_written(within_s=10)
-    stopped = migration.stopped_at(point, "rollback", "--reason", "stopped")
-    if point == "rollback.mid_close":
-        migration.until_written(within_s=BY_ITSELF_S)
-    else:
-        migration.until_authority("source", within_s=BY_ITSELF_S)
-        migration.until_written(within_s=BY_ITSELF_S)
+def _next_commands(migration: Migration, authority: str) -> None:
+    if authority == "completed":
+        assert 3 == migration.run("cutover").returncode
+        assert 3 == migration.run("rollback", "--reason", "late").returncode
+        assert "uninstall" in migration.run("complete", "--yes", "COMPLETE").stderr
+        return
+    if authority == "source":
         migration.cutover()
-        migration.until_written(within_s=10)
-    before = migration.row()
-    stopped.send_signal(signal.SIGCONT)
-    stopped.wait(timeout=30)
-    time.sleep(0.5)
-    if point != "rollback.mid_close":
-        assert before == migration.row()
+        migration.until_written(within_s=60)
     migration.rollback()
-    migration.until_written(within_s=10)
-    migration.judge()
+    migration.until_written(within_s=60)

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from adapters.postgres import Postgres
+from tests.faults.disk import fill, small_file_system
 from tests.fix_pipeline import Pipeline
 from tests.fix_postgres import start_server, with_database
 
@@ -24,29 +23,10 @@ from tests.fix_postgres import start_server, with_database
 @pytest.fixture
 def small_disk(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system of a few megabytes (12, or the parameter); needs root."""
-    if os.geteuid() != 0:
-        pytest.skip("a small file system needs root")
-    folder = Path(tempfile.mkdtemp(prefix="tailrace-disk-"))
-    folder.chmod(0o755)  # a server of another user must come through
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={getattr(request, 'param', 12)}m", "tmpfs", str(folder)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-    folder.rmdir()
-
-
-def _fill(folder: Path) -> Path:
-    junk = folder / "junk"
-    # Unbuffered: a buffered file would fail once more when it is closed.
-    with junk.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"x" * 65536)
-    return junk
+    with small_file_system(getattr(request, "param", 12)) as folder:
+        if folder is None:
+            pytest.skip("a small file system needs root and tmpfs")
+        yield folder
 
 
 @pytest.mark.slow
@@ -56,7 +36,7 @@ def test_under_the_stream(pipeline: Pipeline, small_disk: Path) -> None:
     pipeline.install()
     pipeline.start()
     pipeline.settle()
-    junk = _fill(small_disk)
+    junk = fill(small_disk)
     pipeline.write(seconds=4, rate=0)
     pipeline.end_writers()
     pipeline.until(lambda: "stream-full" in pipeline.errors() or "stream-io" in pipeline.errors())
@@ -83,7 +63,7 @@ def test_under_the_source(pipeline: Pipeline, small_disk: Path) -> None:
     pipeline.install()
     pipeline.start()
     pipeline.settle()
-    junk = _fill(small_disk)
+    junk = fill(small_disk)
     failed = 0
     with closing(sqlite3.connect(small_disk / "cases.db", timeout=5, isolation_level=None)) as app:
         for number in range(400):
@@ -114,7 +94,7 @@ def test_under_everything(small_disk: Path, database_url: str) -> None:
         pipeline.settle()
         with closing(sqlite3.connect(pipeline.folder / "cases.db", timeout=5, isolation_level=None)) as app:
             app.execute("INSERT INTO audit VALUES ('before', 'full', NULL)")
-            junk = _fill(small_disk)
+            junk = fill(small_disk)
             for number in range(200):
                 with contextlib.suppress(sqlite3.OperationalError):
                     app.execute("INSERT INTO audit VALUES (?, zeroblob(2000), NULL)", (f"{number}",))
@@ -144,7 +124,7 @@ def test_under_the_target(tmp_path: Path, small_disk: Path) -> None:
         pipeline.install()
         pipeline.start()
         pipeline.settle()
-        junk = _fill(small_disk)
+        junk = fill(small_disk)
         with closing(sqlite3.connect(pipeline.folder / "cases.db", timeout=5, isolation_level=None)) as app:
             for number in range(300):
                 app.execute("INSERT INTO audit VALUES (?, randomblob(3000), NULL)", (f"{number}",))
