@@ -328,9 +328,7 @@ class Clock(Protocol):
 
     def monotonic_s(self) -> float: ...
 
-    def monotonic_ms(self) -> int:
-        """For every "now and then": it never goes back, whoever sets the machine's clock."""
-        ...
+    def monotonic_ms(self) -> int: ...  # for every "now and then": nobody sets it back
 
     def sleep(self, seconds: float) -> None: ...
 
