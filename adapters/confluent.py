@@ -1,15 +1,12 @@
 """Do: confluent-kafka (librdkafka) as a driver of the Kafka transport; the only importer of it beside
-confluent_errors. The extra `fast`.
+confluent_errors and confluent_reader. The extra `fast`.
 
 Invariant: as for kafka-python; what differs is that librdkafka goes on by itself in its own threads and says why it
 cannot connect only through a callback: the last such word is kept and told with the call that failed meanwhile.
-Trap: consume(n) waits for n messages: what is asked for is what is known to be there, and ends of partitions are events
-(test_fetch_stops_at_its_bounds_and_says_where_to_go_on).
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -20,10 +17,11 @@ import confluent_kafka as ck
 from confluent_kafka import admin as ck_admin
 
 from adapters.confluent_errors import UNKNOWN_TOPIC, translate
+from adapters.confluent_reader import ConfluentReader
 from adapters.kafka_settings import Settings, as_dotted, refuse_ours, security_of, unknown_setting
 from adapters.kafka_topics import TopicFound, wanted_configs
 from adapters.tls import why_untrusted
-from schemas.change import Message, Stored, TopicPartition
+from schemas.change import Message, TopicPartition
 from schemas.errors import Code, ConfigError, Failed
 from schemas.ports import TopicSettings
 
@@ -50,8 +48,6 @@ _AHEAD = {
     "enable.auto.offset.store": False,
     "enable.partition.eof": True,
     "auto.offset.reset": "error",
-    # A fetch that waits at the broker holds the next partitions up: only what is there is asked for.
-    "fetch.wait.max.ms": 10,
     "fetch.max.bytes": 64 << 20,
     "max.partition.fetch.bytes": 8 << 20,
     "receive.message.max.bytes": 100 << 20,
@@ -81,11 +77,10 @@ class ConfluentDriver:
         }
         self._security = security_of(client)
         self._why: ck.KafkaError | None = None
-        self._assigned: dict[TopicPartition, int] = {}
+        self._readers: list[ConfluentReader] = []
         self._producer: Any = None
-        with self._translated():
+        with self.translated():
             self._admin = _made(ck_admin.AdminClient, self._common, {})
-            self._consumer = _made(ck.Consumer, self._common, _AHEAD)
             self._greet()
 
     def _greet(self) -> None:
@@ -106,12 +101,12 @@ class ConfluentDriver:
     # -- topics --------------------------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
-        with self._translated():
+        with self.translated():
             return list(self._call(lambda: self._admin.list_topics(timeout=REQUEST_S)).topics)
 
     def described(self, names: Sequence[str]) -> dict[str, TopicFound]:
         found: dict[str, TopicFound] = {}
-        with self._translated():
+        with self.translated():
             asked = self._admin.describe_topics(ck.TopicCollection(list(names)), request_timeout=REQUEST_S)
             for name, future in asked.items():
                 try:
@@ -126,7 +121,7 @@ class ConfluentDriver:
 
     def configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
         resources = {ck_admin.ConfigResource(ck_admin.ConfigResource.Type.TOPIC, name): name for name in names}
-        with self._translated():
+        with self.translated():
             asked = self._admin.describe_configs(list(resources), request_timeout=REQUEST_S)
             return {
                 resource.name: {key: str(entry.value) for key, entry in self._result(future).items()}
@@ -140,7 +135,7 @@ class ConfluentDriver:
             )
             for name, one in topics.items()
         ]
-        with self._translated():
+        with self.translated():
             for future in self._admin.create_topics(new, request_timeout=REQUEST_S).values():
                 try:
                     self._result(future)
@@ -159,7 +154,7 @@ class ConfluentDriver:
             entries = [ck_admin.ConfigEntry(key, value, incremental_operation=up) for key, value in one.items()]
             kind = ck_admin.ConfigResource.Type.TOPIC
             resources.append(ck_admin.ConfigResource(kind, name, incremental_configs=entries))
-        with self._translated():
+        with self.translated():
             for future in self._admin.incremental_alter_configs(resources, request_timeout=REQUEST_S).values():
                 self._result(future)
 
@@ -167,7 +162,7 @@ class ConfluentDriver:
 
     def send(self, messages: Sequence[tuple[Message, int]]) -> list[int]:
         try:
-            with self._translated():
+            with self.translated():
                 return self._sent(messages)
         except BaseException:
             # Whatever still lies in its buffers must not arrive behind what is sent after it.
@@ -223,7 +218,7 @@ class ConfluentDriver:
         return self._bounds(parts, ck_admin.OffsetSpec.earliest())
 
     def _bounds(self, parts: Sequence[TopicPartition], which: Any) -> dict[TopicPartition, int]:
-        with self._translated():
+        with self.translated():
             asked = self._admin.list_offsets(
                 {ck.TopicPartition(*where): which for where in parts}, request_timeout=REQUEST_S
             )
@@ -232,45 +227,26 @@ class ConfluentDriver:
                 for where, future in asked.items()
             }
 
-    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
-        with self._translated():
-            if positions.keys() != self._assigned.keys():
-                self._consumer.assign([ck.TopicPartition(*where, at) for where, at in positions.items()])
-            else:
-                for where, at in positions.items():
-                    if self._assigned[where] != at:
-                        self._consumer.seek(ck.TopicPartition(*where, at))
-            self._assigned = dict(positions)
-
-    def poll(self, *, max_messages: int, timeout_s: float) -> tuple[list[Stored], Mapping[TopicPartition, int]]:
-        messages: list[Stored] = []
-        with self._translated():
-            for one in self._consumer.consume(max_messages, timeout_s):
-                where = TopicPartition(one.topic(), one.partition())
-                error = one.error()
-                if error is None:
-                    messages.append(_stored(one))
-                    self._assigned[where] = one.offset() + 1
-                elif error.code() == _E._PARTITION_EOF:
-                    self._assigned[where] = max(self._assigned.get(where, 0), one.offset())
-                else:
-                    raise ck.KafkaException(error)
-            if not messages and self._why is not None:
-                raise ck.KafkaException(self._why)
-        return messages, self._assigned
+    def reader(self, *, wait_ms: int) -> ConfluentReader:
+        # One that closed itself is forgotten.
+        self._readers = [one for one in self._readers if one.open]
+        with self.translated():
+            made = ConfluentReader(_made(ck.Consumer, self._common, {**_AHEAD, "fetch.wait.max.ms": wait_ms}), self)
+        self._readers.append(made)
+        return made
 
     # -- groups --------------------------------------------------------------------------------------------------
 
     def commit_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         parts = [ck.TopicPartition(*where, at) for where, at in offsets.items()]
         request = [ck.ConsumerGroupTopicPartitions(group, parts)]
-        with self._translated():
+        with self.translated():
             for future in self._admin.alter_consumer_group_offsets(request, request_timeout=REQUEST_S).values():
                 _refuse_errors(self._result(future).topic_partitions)
 
     def committed(self, group: str) -> dict[TopicPartition, int]:
         request = [ck.ConsumerGroupTopicPartitions(group)]
-        with self._translated():
+        with self.translated():
             (future,) = self._admin.list_consumer_group_offsets(request, request_timeout=REQUEST_S).values()
             found = self._result(future).topic_partitions
             _refuse_errors(found)
@@ -280,8 +256,8 @@ class ConfluentDriver:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.flush(1.0)
-        with contextlib.suppress(RuntimeError, ck.KafkaException):
-            self._consumer.close()
+        for reader in self._readers:
+            reader.close()
 
     # -- errors --------------------------------------------------------------------------------------------------
 
@@ -299,8 +275,13 @@ class ConfluentDriver:
         self._why = None
         return result
 
+    def refuse_why(self) -> None:
+        """Raises the reason that librdkafka gave since the last call that went well."""
+        if self._why is not None:
+            raise ck.KafkaException(self._why)
+
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def translated(self) -> Iterator[None]:
         try:
             yield
         except ck.KafkaException as error:
@@ -333,8 +314,3 @@ def _refuse_errors(parts: Sequence[Any]) -> None:
     for one in parts:
         if one.error is not None:
             raise ck.KafkaException(one.error)
-
-
-def _stored(one: Any) -> Stored:
-    headers = tuple((name, value) for name, value in one.headers() or ())
-    return Stored(one.topic(), one.partition(), one.offset(), one.timestamp()[1], one.key(), one.value(), headers)

@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import kafka
 from kafka import errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from adapters.kafka_driver import Polled
 from adapters.kafka_errors import translate
 from adapters.kafka_settings import Settings, for_kafka_python, security_of
 from adapters.kafka_sockets import Sockets
@@ -52,24 +53,12 @@ class PythonDriver:
         self._producer: Any = None
         self._consumer: Any = None
         self._admin: Any = None
-        self._positions: dict[TopicPartition, int] = {}
+        self._readers: list[PythonReader] = []
         self._sockets: list[Sockets] = []
         try:
             with self._translated():
                 self._admin = kafka.KafkaAdminClient(**self._with(_ADMIN, request_timeout_ms=REQUEST_MS))
-                self._consumer = kafka.KafkaConsumer(
-                    **self._with(
-                        _CONSUMER,
-                        max_poll_records=10_000,
-                        # One that waits at the broker holds the next partitions up: only what is there is asked for.
-                        fetch_max_wait_ms=10,
-                        fetch_max_bytes=64 << 20,
-                        max_partition_fetch_bytes=8 << 20,
-                    ),
-                    group_id=None,
-                    enable_auto_commit=False,
-                    auto_offset_reset="none",
-                )
+                self._consumer = self._consuming()
         except BaseException:
             self.close()
             raise
@@ -191,23 +180,23 @@ class PythonDriver:
             found = _whole(ask, [kafka.TopicPartition(*where) for where in parts])
         return {TopicPartition(where.topic, where.partition): offset for where, offset in found.items()}
 
-    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
-        parts = {where: kafka.TopicPartition(*where) for where in positions}
+    def reader(self, *, wait_ms: int) -> PythonReader:
+        # One that closed itself is forgotten.
+        self._readers = [one for one in self._readers if one.open]
         with self._translated():
-            if list(positions) != list(self._positions):
-                self._consumer.assign(list(parts.values()))
-                self._positions = dict.fromkeys(positions, -1)
-            for where, at in positions.items():
-                if self._positions[where] != at:
-                    self._consumer.seek(parts[where], at)
-                    self._positions[where] = at
+            made = PythonReader(self._consuming(fetch_max_wait_ms=wait_ms), self._translated)
+        self._readers.append(made)
+        return made
 
-    def poll(self, *, max_messages: int, timeout_s: float) -> tuple[list[Stored], Mapping[TopicPartition, int]]:
-        with self._translated():
-            polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_messages)
-            for where in self._positions:
-                self._positions[where] = self._consumer.position(kafka.TopicPartition(*where))
-        return [_stored(record) for records in polled.values() for record in records], self._positions
+    def _consuming(self, **ours: Any) -> Any:
+        return kafka.KafkaConsumer(
+            **self._with(
+                _CONSUMER, max_poll_records=10_000, fetch_max_bytes=64 << 20, max_partition_fetch_bytes=8 << 20, **ours
+            ),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+        )
 
     # -- groups --------------------------------------------------------------------------------------------------
 
@@ -231,6 +220,8 @@ class PythonDriver:
     def close(self) -> None:
         if self._producer is not None:
             self._producer.close(timeout=1)
+        for reader in self._readers:
+            reader.close()
         if self._consumer is not None:
             self._consumer.close(autocommit=False)
         if self._admin is not None:
@@ -262,6 +253,55 @@ class PythonDriver:
         if hung_up and self._security.login and any(answers(server, self._security) for server in self._servers):
             return denied_login("it takes the connection and ends it there")
         return told
+
+
+class PythonReader:
+    """Implements kafka_driver.Reader. A consumer's position is where its next message lies, so that it may stand beyond the
+    last one polled."""
+
+    def __init__(self, consumer: Any, translated: Callable[[], AbstractContextManager[None]]) -> None:
+        self._consumer = consumer
+        self._translated = translated
+        self._parts: dict[TopicPartition, Any] = {}
+        self.open = True
+
+    def seek(self, places: Mapping[TopicPartition, int]) -> None:
+        self._parts |= {where: kafka.TopicPartition(*where) for where in places}
+        with self._translated():
+            self._consumer.assign(list(self._parts.values()))
+            for where, at in places.items():
+                self._consumer.seek(self._parts[where], at)
+
+    def leave(self, parts: Collection[TopicPartition]) -> None:
+        for where in parts:
+            self._parts.pop(where, None)
+        with self._translated():
+            self._consumer.assign(list(self._parts.values()))
+
+    def poll(self, *, max_messages: int, timeout_s: float) -> Polled:
+        lost: dict[TopicPartition, TailraceError] = {}
+        with self._translated():
+            try:
+                polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_messages)
+            except errors.OffsetOutOfRangeError as error:
+                # The only one that tells its partitions: {partition: offset}.
+                lost = {TopicPartition(one.topic, one.partition): translate(error) for one in error.args[0]}
+                polled = {}
+        found = {
+            TopicPartition(one.topic, one.partition): [_stored(record) for record in records]
+            for one, records in polled.items()
+            if records
+        }
+        return Polled(found, lost)
+
+    def stands(self, where: TopicPartition) -> int:
+        with self._translated():
+            return int(self._consumer.position(self._parts[where]) or 0)
+
+    def close(self) -> None:
+        if self.open:
+            self.open = False
+            self._consumer.close(autocommit=False)
 
 
 def _whole(ask: Any, parts: Sequence[Any]) -> dict[Any, int]:

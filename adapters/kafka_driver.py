@@ -5,12 +5,42 @@ Invariant: a driver translates errors and retries nothing; one that lost its con
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from adapters.kafka_topics import TopicFound
 from schemas.change import Message, Stored, TopicPartition
+from schemas.errors import TailraceError
 from schemas.ports import TopicSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    messages: Mapping[TopicPartition, list[Stored]]
+    """In order within a partition; no list is empty."""
+    lost: Mapping[TopicPartition, TailraceError]
+    """Partitions that can not be read on from where they stand, and why."""
+
+
+class Reader(Protocol):
+    """One consumer and the partitions it reads, each from a place of its own. Methods raise TailraceError."""
+
+    def seek(self, places: Mapping[TopicPartition, int]) -> None:
+        """Read these partitions too, from there. None of them is read yet; the others go on undisturbed."""
+        ...
+
+    def leave(self, parts: Collection[TopicPartition]) -> None: ...
+
+    def poll(self, *, max_messages: int, timeout_s: float) -> Polled:
+        """Of any partition that is read."""
+        ...
+
+    def stands(self, where: TopicPartition) -> int:
+        """The offset behind all that was polled of a partition, over what compaction took away."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Driver(Protocol):
@@ -45,12 +75,12 @@ class Driver(Protocol):
 
     def begins(self, parts: Sequence[TopicPartition]) -> dict[TopicPartition, int]: ...
 
-    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
-        """From now on read exactly these partitions, from there."""
-        ...
+    def reader(self, *, wait_ms: int) -> Reader:
+        """Closed with the driver at the latest.
 
-    def poll(self, *, max_messages: int, timeout_s: float) -> tuple[list[Stored], Mapping[TopicPartition, int]]:
-        """Messages in order within a partition, and where reading stands now, over what compaction took away."""
+        Args:
+            wait_ms: how long a fetch that finds nothing waits at the broker; a partition that is read anew waits for it.
+        """
         ...
 
     def commit_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None: ...

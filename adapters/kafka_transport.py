@@ -16,15 +16,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from adapters.kafka_driver import Driver
+from adapters.kafka_ahead import ReadAhead
+from adapters.kafka_driver import Driver, Reader
 from adapters.kafka_topics import BATCH_ROOM_BYTES, Finding, TopicFound, create_command, findings, raises
-from schemas.change import Fetched, Message, Stored, TopicPartition
+from schemas.change import Fetched, Message, TopicPartition
 from schemas.errors import Code, Failed, Refusal, TailraceError, Transient
 from schemas.partition import partition_of
 from schemas.ports import TopicSettings
 
-FETCH_S = 15.0
-"""Without a single message from a range that holds some: the broker cannot be reached."""
+TAIL_WAIT_MS = 100
+RANGE_WAIT_MS = 10
 SHOWN_S = 10.0
 """The broker that is asked knows by then what its controller has altered."""
 _CONNECT_ANEW = frozenset({Code.STREAM_UNREACHABLE, Code.STREAM_DENIED, Code.STREAM_UNTRUSTED})
@@ -54,6 +55,9 @@ class KafkaTransport:
         self._say = say
         self._settings: dict[str, TopicSettings] = {}
         self._driver: Driver | None = connect()
+        # A fetch that waits at the broker holds up a partition that is read anew: ranges come and go, tails stay.
+        self._tails = ReadAhead(lambda: self._reader(TAIL_WAIT_MS), self._present_ids)
+        self._ranges = ReadAhead(lambda: self._reader(RANGE_WAIT_MS), self._present_ids)
 
     # -- topics --------------------------------------------------------------------------------------------------
 
@@ -142,6 +146,13 @@ class KafkaTransport:
             found = driver.described(names) if names else {}
         return {name: one.id for name, one in found.items()}
 
+    def _present_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        names = list(topics)
+        found = self.topic_ids(names)
+        if absent := [name for name in names if name not in found]:
+            raise missing_topic(absent[0])
+        return found
+
     def _topic(self, driver: Driver, name: str) -> TopicSettings:
         """Partitions and the limit of a message, as the broker has them."""
         found = self._settings.get(name)
@@ -214,14 +225,18 @@ class KafkaTransport:
         max_bytes: int = 8 * 1024 * 1024,
         timeout_s: float = 0.0,
     ) -> Fetched:
+        """Where an end is open, somebody waits for what comes next: such partitions are read by a consumer of their own, or
+        their few messages would lie behind all that is fetched ahead of the others."""
         positions = {where: start for where, (start, _) in wanted.items()}
+        ahead = self._tails if any(end is None for _, end in wanted.values()) else self._ranges
         deadline = time.monotonic() + timeout_s
         with self._driven() as driver:
             while True:
                 uppers = self._uppers(driver, wanted)
-                open_ = {where: upper for where, upper in uppers.items() if positions[where] < upper}
+                open_ = {where: (positions[where], end) for where, end in uppers.items() if positions[where] < end}
                 if open_:
-                    return _read(driver, open_, positions, max_messages, max_bytes)
+                    found = ahead.read(open_, max_messages=max_messages, max_bytes=max_bytes)
+                    return Fetched(found.messages, {**positions, **found.next})
                 if time.monotonic() >= deadline:
                     return Fetched([], positions)
                 time.sleep(0.005)
@@ -252,7 +267,18 @@ class KafkaTransport:
     def close(self) -> None:
         driver, self._driver = self._driver, None
         if driver is not None:
-            driver.close()
+            try:
+                self._forget()
+            finally:
+                driver.close()
+
+    def _forget(self) -> None:
+        self._tails.drop()
+        self._ranges.drop()
+
+    def _reader(self, wait_ms: int) -> Reader:
+        with self._driven() as driver:
+            return driver.reader(wait_ms=wait_ms)
 
     @contextmanager
     def _driven(self) -> Iterator[Driver]:
@@ -268,47 +294,9 @@ class KafkaTransport:
                     self.close()
             elif error.code is Code.TOPIC_MISSING:
                 self._settings.clear()
+                with contextlib.suppress(TailraceError):
+                    self._forget()
             raise
-
-
-def _read(
-    driver: Driver,
-    open_: Mapping[TopicPartition, int],
-    positions: dict[TopicPartition, int],
-    max_messages: int,
-    max_bytes: int,
-) -> Fetched:
-    """At least one message of these ranges, or their ends where compaction left nothing."""
-    driver.seek({where: positions[where] for where in open_})
-    messages: list[Stored] = []
-    taken_bytes = 0
-    deadline = time.monotonic() + FETCH_S
-    while any(positions[where] < upper for where, upper in open_.items()):
-        room = max_messages - len(messages)
-        if room <= 0 or taken_bytes >= max_bytes:
-            break
-        missing = sum(max(0, upper - positions[where]) for where, upper in open_.items())
-        polled, stands = driver.poll(max_messages=min(room, missing), timeout_s=0.2)
-        full = False
-        for record in polled:
-            where = TopicPartition(record.topic, record.partition)
-            full = full or taken_bytes >= max_bytes
-            if full or not positions[where] <= record.offset < open_[where]:
-                continue
-            messages.append(record)
-            positions[where] = record.offset + 1
-            taken_bytes += len(record.key or b"") + len(record.value or b"")
-        if not full:
-            for where, upper in open_.items():
-                # Over gaps that compaction left, and over what lies behind the range.
-                positions[where] = max(positions[where], min(stands.get(where, 0), upper))
-        if not polled and messages:
-            break
-        if time.monotonic() > deadline:
-            raise Transient(
-                Code.STREAM_UNREACHABLE, "the broker sends nothing", hint="it is tried again; check the broker"
-            )
-    return Fetched(messages, positions)
 
 
 def missing_topic(topic: str) -> TailraceError:

@@ -31,7 +31,7 @@ DRIVERS = {
     "apsw": {"adapters/sqlite_worker.py"},
     "psycopg": {"adapters/postgres.py", "adapters/postgres_connect.py"},
     "kafka": {"adapters/kafka.py", "adapters/kafka_errors.py", "adapters/kafka_sockets.py"},
-    "confluent_kafka": {"adapters/confluent.py", "adapters/confluent_errors.py"},
+    "confluent_kafka": {"adapters/confluent.py", "adapters/confluent_errors.py", "adapters/confluent_reader.py"},
     "redis": {"adapters/redis.py", "router/src/tailrace_router/redis_link.py"},
 }
 OWNED_BY_OPS = {"time", "random", "uuid"}

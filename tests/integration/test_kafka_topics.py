@@ -10,9 +10,11 @@ import pytest
 from cli.kafka import open_kafka
 from cli.stream_checks import stream_checks, wanted_topics, way_back_fault
 from ops.config import Config, TransportConfig
+from ops.retry import with_retries
+from schemas.change import Message, TopicPartition
 from schemas.errors import Code, Failed, Refusal
-from schemas.ports import TopicSettings
-from tests.fix_kafka import clear_topics
+from schemas.ports import TRANSPORT_CALLS, TopicSettings
+from tests.fix_kafka import clear_topics, fresh_topics
 
 TOPIC = "tailrace.app.t-case"
 
@@ -147,3 +149,18 @@ def test_check_tells_what_no_daemon_could_do(tmp_path: Path, kafka_address: str)
     assert "sasl_plain_pasword is no setting" in unknown["stream connects"]
     assert "hunter2" not in unknown["stream connects"]
     assert "plain text" in _refused(_config(tmp_path, "kafka.internal:9092"))["stream connects"]
+
+
+@pytest.mark.parametrize("driver", ["kafka-python", "confluent"])
+def test_what_was_fetched_ahead_of_a_topic_made_again_is_not_served(kafka_address: str, driver: str) -> None:
+    """Both clients hold on to what they fetched, and would go on with it at the same offset."""
+    transport = with_retries(fresh_topics(kafka_address, driver=driver), TRANSPORT_CALLS, for_s=20.0)
+    where = TopicPartition("again", 0)
+    for generation in (b"old", b"new"):
+        transport.create_topics({"again": TopicSettings()})
+        transport.send([Message("again", b"k%d" % at, generation) for at in range(8)])
+        if generation == b"old":
+            assert [b"old"] * 4 == [one.value for one in transport.fetch({where: (0, 4)}).messages]
+            clear_topics(kafka_address)
+    assert [b"new"] * 4 == [one.value for one in transport.fetch({where: (4, 8)}).messages]
+    transport.close()

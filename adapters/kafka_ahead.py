@@ -1,0 +1,182 @@
+"""Do: read ranges of partitions through one consumer that is never turned away from what it fetches ahead.
+
+Invariant: of every partition that is read, all messages from `start` up to `at` that the broker holds lie in `kept`, and
+they are of the topic whose id was looked up before the first of them was asked for. A range is served from there only
+after another look says that the id is the same: ids never come back, so it was the same all the time between, and what
+is served is what a fresh read would bring.
+Trap: what a consumer has fetched of a topic that was made again is given to whoever asks for the same offsets next: then
+the consumer goes with all that it holds (test_what_was_fetched_ahead_of_a_topic_that_was_made_again_is_not_served).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from adapters.kafka_driver import Reader
+from schemas.change import Fetched, Stored, TopicPartition
+from schemas.errors import Code, TailraceError, Transient
+
+FETCH_S = 15.0
+"""Without a single message from a range that holds some: the broker cannot be reached."""
+POLL_S = 0.2
+STRAY_MESSAGES = 1000
+"""Asked for without waiting after a poll brought only what nobody wants now."""
+KEEP_BYTES = 32 << 20
+"""Of messages that nobody wants now; above it their partitions are read again once they are wanted."""
+
+
+@dataclass(slots=True)
+class _Part:
+    start: int
+    at: int
+    topic_id: str
+    kept: deque[Stored] = field(default_factory=deque)
+
+    @property
+    def next(self) -> int:
+        return self.kept[0].offset if self.kept else self.at
+
+
+class ReadAhead:
+    """The partitions that were asked for, until they are in the way.
+
+    Args:
+        made: makes a consumer; called again when a topic was made again.
+        ids: topic -> id; raises Failed(TOPIC_MISSING).
+    """
+
+    def __init__(
+        self,
+        made: Callable[[], Reader],
+        ids: Callable[[Iterable[str]], Mapping[str, str]],
+        *,
+        keep_bytes: int = KEEP_BYTES,
+    ) -> None:
+        self._made = made
+        self._ids = ids
+        self._keep_bytes = keep_bytes
+        self._reader: Reader | None = None
+        self._parts: dict[TopicPartition, _Part] = {}
+        self._kept_bytes = 0
+
+    def read(self, wanted: Mapping[TopicPartition, tuple[int, int]], *, max_messages: int, max_bytes: int) -> Fetched:
+        """At least one message of these ranges, or their ends where compaction left nothing."""
+        try:
+            return self._read(wanted, max_messages, max_bytes)
+        except BaseException:
+            # What was polled and not kept yet is a hole that no later read would see.
+            with contextlib.suppress(TailraceError):
+                self.drop()
+            raise
+
+    def _read(self, wanted: Mapping[TopicPartition, tuple[int, int]], max_messages: int, max_bytes: int) -> Fetched:
+        reader = self._stand(wanted)
+        next_ = {where: start for where, (start, _) in wanted.items()}
+        open_ = {where: upper for where, (_, upper) in wanted.items()}
+        messages: list[Stored] = []
+        taken_bytes, stray = 0, False
+        deadline = time.monotonic() + FETCH_S
+        while True:
+            for where, upper in list(open_.items()):
+                room_bytes = max_bytes - taken_bytes
+                taken_bytes += self._take(self._parts[where], upper, messages, room=max_messages, room_bytes=room_bytes)
+                next_[where] = self._parts[where].start
+                if next_[where] >= upper:
+                    del open_[where]
+            room = max_messages - len(messages)
+            if not open_ or room <= 0 or taken_bytes >= max_bytes:
+                break
+            # consume(n) of librdkafka waits for n messages: what is asked for is what is there.
+            ask, wait_s = min(room, sum(upper - next_[where] for where, upper in open_.items())), POLL_S
+            polled = self._poll(
+                reader, open_, max_messages=STRAY_MESSAGES if stray else ask, timeout_s=0.0 if stray else wait_s
+            )
+            stray = bool(polled) and not any(where in open_ for where in polled)
+            if not polled and messages:
+                break
+            if time.monotonic() > deadline:
+                raise Transient(
+                    Code.STREAM_UNREACHABLE, "the broker sends nothing", hint="it is tried again; check the broker"
+                )
+        return Fetched(messages, next_)
+
+    def drop(self) -> None:
+        """Forget everything; the next read begins with a consumer of its own."""
+        reader, self._reader = self._reader, None
+        self._parts.clear()
+        self._kept_bytes = 0
+        if reader is not None:
+            reader.close()
+
+    def _stand(self, wanted: Mapping[TopicPartition, tuple[int, int]]) -> Reader:
+        """Every wanted partition is read, from its start or with all from there on in hand."""
+        ids = self._ids(dict.fromkeys(where.topic for where in wanted))
+        if any(ids.get(where.topic, one.topic_id) != one.topic_id for where, one in self._parts.items()):
+            self.drop()
+        if self._reader is None:
+            self._reader = self._made()
+        anew: dict[TopicPartition, int] = {}
+        for where, (start, _) in wanted.items():
+            one = self._parts.get(where)
+            if one is None or not one.start <= start <= one.at:
+                anew[where] = start
+            else:
+                self._skip(one, start)
+        if anew:
+            self._leave([where for where in anew if where in self._parts])
+            self._reader.seek(anew)
+            self._parts |= {where: _Part(start, start, ids[where.topic]) for where, start in anew.items()}
+        return self._reader
+
+    def _skip(self, one: _Part, start: int) -> None:
+        while one.kept and one.kept[0].offset < start:
+            self._kept_bytes -= _weight(one.kept.popleft())
+        one.start = start
+
+    def _take(self, one: _Part, upper: int, messages: list[Stored], *, room: int, room_bytes: int) -> int:
+        kept, taken_bytes = one.kept, 0
+        while kept and kept[0].offset < upper and len(messages) < room and taken_bytes < room_bytes:
+            message = kept.popleft()
+            messages.append(message)
+            taken_bytes += _weight(message)
+        self._kept_bytes -= taken_bytes
+        # Over gaps that compaction left, and over what lies behind the range.
+        one.start = max(one.start, min(one.next, upper))
+        return taken_bytes
+
+    def _poll(
+        self, reader: Reader, open_: Mapping[TopicPartition, int], *, max_messages: int, timeout_s: float
+    ) -> Mapping[TopicPartition, list[Stored]]:
+        polled = reader.poll(max_messages=max_messages, timeout_s=timeout_s)
+        for where, some in polled.messages.items():
+            one = self._parts.get(where)
+            if one is not None:
+                one.kept.extend(some)
+                one.at = some[-1].offset + 1
+                self._kept_bytes += sum(map(_weight, some))
+        for where, error in polled.lost.items():
+            if where in open_:
+                raise error
+            self._leave([where])
+        for where, upper in open_.items():
+            one = self._parts[where]
+            if one.at < upper:
+                one.at = max(one.at, reader.stands(where))
+        if self._kept_bytes > self._keep_bytes:
+            self._leave([where for where, one in self._parts.items() if one.kept and where not in open_])
+        return polled.messages
+
+    def _leave(self, parts: list[TopicPartition]) -> None:
+        if parts and self._reader is not None:
+            self._reader.leave(parts)
+        for where in parts:
+            if (one := self._parts.pop(where, None)) is not None:
+                self._kept_bytes -= sum(map(_weight, one.kept))
+
+
+def _weight(message: Stored) -> int:
+    return len(message.key or b"") + len(message.value or b"")
