@@ -9,6 +9,7 @@ from pathlib import Path
 from adapters.sqlite import SqliteDatabase
 from cli.check_result import CheckResult
 from cli.planning import plan_of, unknown_tables
+from cli.service_checks import service_checks
 from cli.stream_checks import stream_checks
 from cli.wiring import open_source, open_target
 from ops.config import Config
@@ -24,7 +25,7 @@ QUICK_BYTES = 1 << 30
 
 def run_checks(config: Config, *, deep: bool = False) -> list[CheckResult]:
     """All findings, sources first; an unreachable side is a finding, not an exception."""
-    return source_checks(config, deep=deep) + stream_checks(config) + _target(config)
+    return source_checks(config, deep=deep) + stream_checks(config) + service_checks(config) + _target(config)
 
 
 def source_checks(config: Config, *, deep: bool = False) -> list[CheckResult]:
