@@ -54,6 +54,11 @@ class RegistryServer:
             self._thread.join()
         self._server.server_close()
 
+    def forget(self) -> None:
+        """What was read before counts no more: the stream was opened anew."""
+        with self._lock:
+            self._known = {}
+
     def answer(self, method: str, target: str, body: bytes) -> Answered:
         if target.split("?")[0] == "/health":
             return self._health()

@@ -9,14 +9,14 @@ from ops.health import FOLDER, look
 
 
 @click.command("health")
-@click.argument("daemons", nargs=-1, type=click.Choice(["capture", "snapshot", "sink"]))
+@click.argument("daemons", nargs=-1, type=click.Choice(["capture", "snapshot", "sink", "serve"]))
 @click.option(
     "--max-age",
     "max_age_s",
     type=SECONDS,
     default=None,
-    help="How long a step may take and a failure may last, e.g. 30s. Default: a failure 30s; a step of capture 1m, of "
-    "sink 15m, of snapshot 12h.",
+    help="How long a step may take and a failure may last, e.g. 30s. Default: a failure 30s; a step of capture and "
+    "serve 1m, of sink 15m, of snapshot 12h.",
 )
 @as_json
 @click.pass_context

@@ -1,15 +1,18 @@
 """Do: the verb serve: the schemas topic as a schema registry that others can read.
 
 Invariant: it writes nothing, neither to the stream nor on a call; it listens on loopback unless told otherwise, since
-schemas name every table and column.
+schemas name every table and column. SIGHUP opens the stream anew under the listening server
+(test_serve_signs_its_health_and_takes_a_reload).
 """
 
 from __future__ import annotations
 
 import ipaddress
-import signal
+import sys
 import threading
+import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import click
 
@@ -17,12 +20,55 @@ from adapters.registry import TopicRegistry
 from adapters.registry_server import RegistryServer
 from cli.options import as_json, config_of, emit
 from cli.wiring import Say, open_transport, telemetry
-from ops.config import Config
+from ops.config import Config, load
+from ops.health import FOLDER, STEP_S, HealthFile, StepperHealth
+from ops.loop import Signals
+from ops.notify import Notifier
+from ops.reload import moved
 from ops.supervise import parent_alive
-from schemas.errors import Code, ConfigError, Refusal
+from ops.telemetry import Telemetry
+from schemas.errors import Code, ConfigError, Refusal, TailraceError
 from schemas.names import schema_topic
+from schemas.ports import Transport
 
-LOOK_S = 0.5
+LOOK_S = 0.2
+BEAT_S = 1.0
+READ_S = 5.0
+"""How often the stream is asked whether it still answers, beside the calls of others."""
+
+
+class Served:
+    """The schemas of the configured stream, through a connection that a reload exchanges under the listening server."""
+
+    def __init__(self, config: Config) -> None:
+        self._lock = threading.Lock()
+        self._transport, self._registry = _opened(config)
+
+    def known(self) -> dict[int, tuple[str, str]]:
+        with self._lock:
+            return self._registry.known()
+
+    def exchange(self, config: Config) -> None:
+        """With secrets as they are now. Where the new connection is refused, the old one stays."""
+        fresh = _opened(config)
+        with self._lock:
+            former, (self._transport, self._registry) = self._transport, fresh
+            former.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._transport.close()
+
+
+def _opened(config: Config) -> tuple[Transport, TopicRegistry]:
+    transport = open_transport(config)
+    try:
+        registry = TopicRegistry(transport, schema_topic(config.transport.prefix), create=False)
+        registry.known()
+    except BaseException:
+        transport.close()
+        raise
+    return transport, registry
 
 
 @click.command("serve")
@@ -39,26 +85,95 @@ def serve_command(ctx: click.Context, host: str, port: int, allow_remote: bool, 
     config = config_of(ctx)
     _refuse(config, host, allow_remote=allow_remote)
     events = telemetry(config, "serve", terminal=not quiet)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    signals = Signals(hangup_ends=sys.stdin.isatty())
+    signals.install()
+    health = HealthFile(config.path(config.run_folder) / FOLDER, "serve")
     try:
         with ExitStack() as held:
-            transport = open_transport(config)
-            held.callback(transport.close)
-            registry = TopicRegistry(transport, schema_topic(config.transport.prefix), create=False)
-            registry.known()
-            server = _listen(host, port, registry, events.say)
+            health.open()
+            held.callback(health.close)
+            served = Served(config)
+            held.callback(served.close)
+            server = _listen(host, port, served, events.say)
             held.callback(server.close)
             server.start()
             events.event("daemon.started", f"serve at {server.url}")
             emit({"url": server.url}, [f"schemas at {server.url}"], json_output=json_output)
-            while not stop.wait(LOOK_S) and parent_alive():
-                pass
+            _watch(_Watched(ctx.obj, config, served, server, health, events), signals)
     except Exception as error:
         events.event("daemon.refused", str(error), level="error")
         raise
     events.event("daemon.stopped", "serve stopped")
+
+
+class _Watched:
+    """What happens beside the calls: signs of life, and a reload.
+
+    The server listens on through a reload: host and port are of the command, not of the configuration.
+    """
+
+    def __init__(
+        self, path: Path, config: Config, served: Served, server: RegistryServer, health: HealthFile, events: Telemetry
+    ) -> None:
+        self._path = path
+        self._config = config
+        self._served = served
+        self._server = server
+        self._file = health
+        self._events = events
+        self._stream = StepperHealth()
+        self._read_due_s = 0.0
+        self.notifier = Notifier(step_s=STEP_S["serve"])
+
+    def sign(self) -> None:
+        # Before the look, as every daemon: the age is then what the look takes.
+        self._file.health.steppers = {"schemas": self._stream}
+        self._file.write("running")
+        failing = f"schemas fail with {self._stream.error_code}" if self._stream.failures else "schemas are served"
+        self.notifier.alive(failing)
+        if time.monotonic() < self._read_due_s:
+            return
+        now_ms = time.time_ns() // 1_000_000
+        try:
+            self._served.known()
+        except TailraceError as error:
+            self._stream.failures += 1
+            self._stream.failing_since_ms = self._stream.failing_since_ms or now_ms
+            self._stream.state, self._stream.error_code = "failing", str(error.code)
+        else:
+            self._stream = StepperHealth("running", step_at_ms=now_ms, moved_at_ms=now_ms)
+        self._read_due_s = time.monotonic() + READ_S
+
+    def reload(self) -> None:
+        self.notifier.reloading()
+        self._file.write("reloading")
+        try:
+            fresh = load(self._path)
+            if fixed := moved(self._config, fresh):
+                raise ConfigError(Code.CONFIG_INVALID, f"{', '.join(fixed)} moved", hint="that takes a restart")
+            self._served.exchange(fresh)
+        except TailraceError as error:
+            self._events.event("daemon.reload_refused", f"the old connection stays: {error}", level="error")
+        else:
+            self._config = fresh
+            self._server.forget()
+            self._events.event("daemon.reloaded", "serve opened the stream anew")
+        self._read_due_s = 0.0
+        self.notifier.ready(f"serve at {self._server.url}")
+
+
+def _watch(watched: _Watched, signals: Signals) -> None:
+    watched.notifier.ready("serve")
+    signed_s = 0.0
+    while not signals.stop and parent_alive():
+        if signals.reload:
+            signals.reload = False
+            watched.reload()
+        if time.monotonic() - signed_s >= BEAT_S:
+            signed_s = time.monotonic()
+            watched.sign()
+        time.sleep(LOOK_S)
+    watched.notifier.stopping()
 
 
 def _refuse(config: Config, host: str, *, allow_remote: bool) -> None:
@@ -83,9 +198,9 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _listen(host: str, port: int, registry: TopicRegistry, say: Say) -> RegistryServer:
+def _listen(host: str, port: int, served: Served, say: Say) -> RegistryServer:
     try:
-        return RegistryServer(host, port, registry.known, say)
+        return RegistryServer(host, port, served.known, say)
     except (OSError, OverflowError) as error:
         raise ConfigError(
             Code.USAGE, f"{host}:{port} cannot be listened on: {error}", hint="name another --port; 0 takes a free one"

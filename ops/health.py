@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = "health"
-STEP_S = {"capture": 60.0, "sink": 15 * 60.0, "snapshot": 12 * 3600.0}
+STEP_S = {"capture": 60.0, "sink": 15 * 60.0, "snapshot": 12 * 3600.0, "serve": 60.0}
 """How long one step may take: acknowledgements; a cut of 200,000 rows and PostgreSQL's statement time-out; an index."""
 FAILING_S = 30.0
 """A step that fails is tried again; a failure that stays longer than this is no hiccup."""

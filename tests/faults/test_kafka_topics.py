@@ -113,6 +113,20 @@ def test_schemas_made_again_are_refused_by_all_and_a_reset_mends_it(
     _mended(pipeline, *pipeline.config.source_databases)
 
 
+@pytest.mark.soak
+def test_schemas_made_again_between_two_starts_are_refused_by_all_and_a_reset_mends_it(
+    streamed: tuple[Pipeline, Any], kafka_address: str
+) -> None:
+    """Nobody saw it happen: the ids that the last watermark and the progress name tell it."""
+    pipeline, stream = streamed
+    for role in ("capture", "sink", "snapshot"):
+        pipeline.kill(role)
+    _made_again(stream, kafka_address, SCHEMAS)
+    pipeline.start()
+    _refused(pipeline, "capture", "sink")
+    _mended(pipeline, *pipeline.config.source_databases)
+
+
 def test_watermarks_made_again_are_written_again(streamed: tuple[Pipeline, Any], kafka_address: str) -> None:
     pipeline, stream = streamed
     pipeline.write(seconds=4, seed=5)
