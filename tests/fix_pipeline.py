@@ -61,7 +61,7 @@ class Pipeline:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "cli.main", "-c", str(self.config_path), *arguments]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=600)
 
     def write(self, *, seconds: float, rate: float = 150.0, processes: int = 2, seed: int = 3) -> None:
         """Another `seed` for a second time in one test: a writer's references are its own."""

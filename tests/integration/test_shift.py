@@ -274,7 +274,7 @@ def test_each_cause_brings_reads_back_within_the_next_look(one: Shifting, name: 
     assert 1 == one.actions().count("shift.brought_back")
 
 
-@pytest.mark.parametrize("name", ["error rate", "integrity", "proven to differ", "health checks failed in a row"])
+@pytest.mark.parametrize("name", CAUSES)
 def test_each_cause_brings_writes_back_after_the_switch(one: Shifting, name: str) -> None:
     one.serve()
     one.rig.switch().run(one.rig.row.read())
@@ -343,6 +343,35 @@ def test_noise_brings_nothing_back(one: Shifting) -> None:
         one.app.windows.clear()
         one.serve(source=side(100), target=side(40, 40))
     assert 1000 == one.share
+
+
+def test_noise_brings_no_writes_back(one: Shifting) -> None:
+    """After the switch: the same few requests, of which each fails, and a probe that fails twice and is good again."""
+    one.rig.switch().run(one.rig.row.read())
+    one.serve()
+    for look in range(12):
+        one.app.probes = {"url 1": "answers 503" if look % 3 else ""}
+        one.app.windows.clear()
+        one.serve(source=side(0), target=side(40, 40))
+    assert [] == one.returner.reasons
+    assert Authority.TARGET == one.rig.row.read().authority
+
+
+def test_a_target_that_was_away_too_long_after_the_switch(one: Shifting) -> None:
+    """Nothing can be brought back from a server that does not answer; it is at the first look that reaches it."""
+    one.rig.switch().run(one.rig.row.read())
+    one.serve()
+    one.app.target = "target-unreachable"
+    for _ in range(8):
+        one.serve()
+    assert [] == one.returner.reasons
+    assert 1 == one.actions().count("rollback.waits")
+    one.app.target = ""
+    one.serve()
+    assert ["the target was away"] == [
+        reason.partition(" for")[0].rpartition(": ")[2] for reason in one.returner.reasons
+    ]
+    assert Authority.SOURCE == one.rig.row.read().authority
 
 
 def test_a_target_that_was_away_too_long(one: Shifting) -> None:

@@ -24,6 +24,7 @@ from tests.fix_pipeline import Pipeline
 KNOWN = ("--waive", "backup", "--waive", "target role")
 # Waived by name once: the full-text index and the view stay in SQLite; the triggers have their counterparts.
 OBJECTS = ("--waive", "object:cases.case_search", "--waive", "object:cases.open_case_titles")
+WRONG = ("differing", "missing", "extra")
 SETTINGS = """
 [shift]
 increments = [10, 100]
@@ -81,6 +82,19 @@ def step(pipeline: Pipeline, *arguments: str) -> None:
     assert 0 == done.returncode, f"{arguments}: {done.stdout}\n{done.stderr}\n{pipeline.story()}"
 
 
+def switch(pipeline: Pipeline, *waived: str) -> None:
+    """On a loaded machine a writer may hold its lock for too long: refused, or taken back, and tried again."""
+    for _ in range(10):
+        done = pipeline.run("cutover", *waived)
+        if done.returncode == 0:
+            return
+        assert any(word in done.stderr for word in ("writers ", "fence-busy", "source-busy", "drain-timeout")), (
+            done.stderr
+        )
+        time.sleep(1)
+    pytest.fail(f"not switched: {done.stdout}\n{done.stderr}\n{pipeline.story()}")
+
+
 def grows(app: Application, side: str, *, by: int) -> Callable[[], bool]:
     before = app.at(side)
     return lambda: app.at(side) >= before + by
@@ -96,30 +110,42 @@ def nothing_is_wrong(app: Application, store: Store, *, ended: bool = False) -> 
     assert found.acknowledged.total
 
 
+def proven_equal(pipeline: Pipeline) -> None:
+    """A row that never stands still while it is looked at is not compared, and looked at again; none may differ."""
+    for _ in range(4):
+        done = pipeline.run("verify", "--json")
+        sources = json.loads(done.stdout)["sources"].values()
+        wrong = {word: sum(table[word] for one in sources for table in one["tables"]) for word in WRONG}
+        assert dict.fromkeys(WRONG, 0) == wrong
+        if done.returncode == 0:
+            return
+    pytest.fail(f"not compared: {done.stdout}")
+
+
 def well_looked_at(pipeline: Pipeline) -> bool:
     told = json.loads(pipeline.run("shift", "--status", "--json").stdout)
     return bool(told["watched"]) and all(one["outcome"] != "failed" for one in told["health"]["checks"])
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_there_and_back_twice_and_there_for_good(moving: Pipeline, database_url: str) -> None:
     """Audit rows and counters stay exact over two rollbacks: each application trigger fires once for a change."""
     pipeline = moving
     app = Application(pipeline.folder, login_url(database_url, "app"))
     try:
-        app.start(processes=4, threads=25, rate=30)
+        app.start(processes=4, threads=25, rate=20)
         pipeline.until(grows(app, "source", by=20), timeout_s=120)
         pipeline.install()
         pipeline.start()
         pipeline.settle(timeout_s=180)
         prepare_postgres(database_url, "app")
-        step(pipeline, "verify")
+        proven_equal(pipeline)
         pipeline.until(lambda: well_looked_at(pipeline), timeout_s=120)
         step(pipeline, "checkpoint", "before")
         step(pipeline, "shift", "auto")
         assert (0, 10_000) == _reads(database_url)
 
-        step(pipeline, "cutover", *KNOWN, *OBJECTS)
+        switch(pipeline, *KNOWN, *OBJECTS)
         pipeline.until(grows(app, "target", by=50), timeout_s=120)
         assert {_token(database_url)} == _epochs(pipeline)
         nothing_is_wrong(app, PostgresStore(app.url))
@@ -128,16 +154,16 @@ def test_there_and_back_twice_and_there_for_good(moving: Pipeline, database_url:
         nothing_is_wrong(app, SqliteStore(pipeline.folder))
 
         step(pipeline, "replay", "--from", "before")
-        step(pipeline, "verify")
-        step(pipeline, "cutover", *KNOWN)
+        proven_equal(pipeline)
+        switch(pipeline, *KNOWN)
         pipeline.until(grows(app, "target", by=30), timeout_s=120)
         nothing_is_wrong(app, PostgresStore(app.url))
         step(pipeline, "rollback", "--reason", "another trial")
         pipeline.until(grows(app, "source", by=30), timeout_s=120)
         nothing_is_wrong(app, SqliteStore(pipeline.folder))
 
-        step(pipeline, "verify")
-        step(pipeline, "cutover", *KNOWN)
+        proven_equal(pipeline)
+        switch(pipeline, *KNOWN)
         pipeline.until(grows(app, "target", by=30), timeout_s=120)
         step(pipeline, "complete", "--yes", "COMPLETE")
         pipeline.until(grows(app, "target", by=20), timeout_s=120)
