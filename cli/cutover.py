@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from adapters.postgres import Postgres
+from cli.beside import virtual_tables
 from cli.checkpoint import checkpoint_before_cutover
 from cli.content import report_lines, verify_source
 from cli.cutover_gates import all_gates
@@ -181,7 +182,19 @@ def rollback_command(
         lines.append("what was written on a lost server and did not come back is lost: tailrace verify, then repair")
     elif returned.was in (Authority.TARGET, Authority.TO_SOURCE):
         lines.append(f"nobody could write for {returned.pause_s * 1000:.0f} ms; everything written there came along")
-    document = {"token": returned.token, "was": returned.was, "pause_s": returned.pause_s, "lifted": returned.lifted}
+        beside = virtual_tables(config)
+        for what, step in beside.items():
+            events.event("rollback.beside", f"{what}: {step}", level="warning", log="rollback.log")
+        lines += [f"{what}: {step}" for what, step in beside.items()]
+    else:
+        beside = {}
+    document = {
+        "token": returned.token,
+        "was": returned.was,
+        "pause_s": returned.pause_s,
+        "lifted": returned.lifted,
+        "beside": beside,
+    }
     reports = {name: verify_source(config, name) for name in config.source_databases} if and_verify else {}
     if reports:
         document["clean"] = all(report.clean for report in reports.values())

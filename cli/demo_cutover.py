@@ -39,7 +39,14 @@ from cli.up import _children, _embedded, _install, _prepare_target
 from cli.wiring import target_url, telemetry
 from examples.legal_cases.build import build
 from examples.legal_cases.oracle import Finding, acknowledged, judge
-from examples.legal_cases.repository import PostgresStore, SqliteStore, Store, login_url, prepare_postgres
+from examples.legal_cases.repository import (
+    PostgresStore,
+    SqliteStore,
+    Store,
+    login_url,
+    prepare_postgres,
+    rebuild_search,
+)
 from examples.legal_cases.routed import STOP_FILE, start
 from ops.config import Config
 from ops.supervise import Supervisor
@@ -178,6 +185,8 @@ class Story:
         self._title("and back to SQLite, with everything that was written meanwhile")
         done = self._call(rollback_command, "--reason", "a trial")
         self._paused("back to SQLite", done["pause_s"], "")
+        rebuild_search(self.folder)
+        click.echo("  the application rebuilt its full-text index, which its triggers keep on SQLite alone")
         self._work("SQLite", "source")
         self._verify()
 

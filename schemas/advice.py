@@ -39,6 +39,21 @@ def of_virtual(one: SchemaObject) -> str:
     return f"a virtual table of module {module.lower() or 'unknown'} is computed by the application's own library: not copied"
 
 
+def of_virtual_after_return(one: SchemaObject) -> str:
+    """What it takes once rows came back from the target: they were written beside the application's triggers, and so past
+    whatever those keep up to date (test_a_full_text_index_is_told_to_be_rebuilt_after_a_rollback)."""
+    parts = tokens(one.sql or "")
+    using = next((at for at, token in enumerate(parts) if token.is_word("USING")), None)
+    module = (parts[using + 1].name or "").upper() if using is not None else ""
+    name = quote(one.name)
+    if module.startswith("FTS") and _content(parts):
+        return (
+            f"it does not know the rows that were written on PostgreSQL: INSERT INTO {name}({name}) VALUES ('rebuild') "
+            "before rows are removed from its table"
+        )
+    return "it does not know the rows that were written on PostgreSQL: fill it again as the application does"
+
+
 def _arguments(parts: list[Token]) -> list[str]:
     """Names of the columns of a full-text table; options have an equals sign."""
     start = next((at for at, token in enumerate(parts) if token.text == "("), len(parts))

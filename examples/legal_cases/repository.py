@@ -202,6 +202,15 @@ def prepare_postgres(url: str, password: str) -> None:
         install_triggers(admin, str(sink_role))
 
 
+def rebuild_search(folder: Path) -> None:
+    """After writes came back to SQLite: the rows came, but the triggers that keep the full-text index did not fire."""
+    connection = sqlite3.connect(folder / "cases.db", timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        connection.execute("INSERT INTO case_search(case_search) VALUES ('rebuild')")
+    finally:
+        connection.close()
+
+
 # Transactions. Each gives the positions that the router wants to know.
 
 

@@ -14,7 +14,14 @@ from adapters.postgres import Postgres
 from cli.cutover_wiring import reports_of
 from cutover.authority import AuthorityRow
 from examples.legal_cases.oracle import acknowledged, judge
-from examples.legal_cases.repository import PostgresStore, SqliteStore, Store, login_url, prepare_postgres
+from examples.legal_cases.repository import (
+    PostgresStore,
+    SqliteStore,
+    Store,
+    login_url,
+    prepare_postgres,
+    rebuild_search,
+)
 from examples.legal_cases.routed import STOP_FILE, start
 from ops.config import load
 from tests.fix_kafka import clear_topics
@@ -77,9 +84,10 @@ def moving(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) ->
     made.close()
 
 
-def step(pipeline: Pipeline, *arguments: str) -> None:
+def step(pipeline: Pipeline, *arguments: str) -> str:
     done = pipeline.run(*arguments)
     assert 0 == done.returncode, f"{arguments}: {done.stdout}\n{done.stderr}\n{pipeline.story()}"
+    return done.stdout
 
 
 def switch(pipeline: Pipeline, *waived: str) -> None:
@@ -149,7 +157,9 @@ def test_there_and_back_twice_and_there_for_good(moving: Pipeline, database_url:
         pipeline.until(grows(app, "target", by=50), timeout_s=120)
         assert {_token(database_url)} == _epochs(pipeline)
         nothing_is_wrong(app, PostgresStore(app.url))
-        step(pipeline, "rollback", "--reason", "a trial")
+        said = step(pipeline, "rollback", "--reason", "a trial")
+        assert "cases.case_search: it does not know the rows that were written on PostgreSQL" in said
+        rebuild_search(pipeline.folder)
         pipeline.until(grows(app, "source", by=30), timeout_s=120)
         nothing_is_wrong(app, SqliteStore(pipeline.folder))
 
@@ -159,6 +169,7 @@ def test_there_and_back_twice_and_there_for_good(moving: Pipeline, database_url:
         pipeline.until(grows(app, "target", by=30), timeout_s=120)
         nothing_is_wrong(app, PostgresStore(app.url))
         step(pipeline, "rollback", "--reason", "another trial")
+        rebuild_search(pipeline.folder)
         pipeline.until(grows(app, "source", by=30), timeout_s=120)
         nothing_is_wrong(app, SqliteStore(pipeline.folder))
 

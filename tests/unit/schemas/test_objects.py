@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from adapters.sqlite import SqliteDatabase
-from schemas.advice import seen
+from schemas.advice import of_virtual_after_return, seen
+from schemas.errors import TailraceError
 from schemas.introspect import introspect
 from schemas.model import Database
 from schemas.objects import ObjectVerdict, Verdict, When, verdicts
@@ -101,6 +102,23 @@ def test_virtual_tables_are_reported_with_what_to_do(db: SqliteDatabase, virtual
     db.run(f"CREATE VIRTUAL TABLE search USING {virtual}")
     (found,) = [one for one in verdicts(*planned(db)) if one.kind == "virtual"]
     assert words in found.reason
+
+
+def test_a_full_text_index_is_told_to_be_rebuilt_after_a_rollback(db: SqliteDatabase) -> None:
+    """The way back writes rows beside the triggers that keep the index: they are not found, and to remove one that the
+    index does not know breaks it. The statement that is told mends both."""
+    db.run("CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT)")
+    db.run("CREATE VIRTUAL TABLE search USING fts5(body, content='notes', content_rowid='id')")
+    db.run("CREATE VIRTUAL TABLE own USING fts5(body)")
+    db.run("INSERT INTO notes VALUES (1, 'written on the target')")
+    (search, own) = [one for one in introspect(db).objects if one.kind == "virtual"]
+    assert "fill it again" in of_virtual_after_return(own)
+    with pytest.raises(TailraceError, match="malformed"):
+        db.run("INSERT INTO search(search, rowid, body) VALUES ('delete', 1, 'written on the target')")
+    told = of_virtual_after_return(search)
+    db.run(told[told.index("INSERT INTO") : told.index(" before rows")])
+    assert [(1,)] == db.rows("SELECT rowid FROM search WHERE search MATCH 'target'")
+    db.run("INSERT INTO search(search, rowid, body) VALUES ('delete', 1, 'written on the target')")
 
 
 def test_two_checks_that_begin_alike_have_two_lines(db: SqliteDatabase) -> None:
