@@ -63,10 +63,10 @@ SETTINGS = """
 # A demo has a minute: two steps, and no time to bake.
 increments = [10, 100]
 bake_seconds = 1
-min_samples = 20
+min_samples = 10
 [health]
 interval_s = 0.5
-window_s = 10
+window_s = 30
 # Everything runs on this one machine: a slow moment says nothing of the target.
 latency_floor_ms = 2000
 """
@@ -153,7 +153,8 @@ class Story:
         with self._panel() as show:
             while True:
                 state = self._call(shift_command, "--status", quiet=True)
-                line = f"{state['read_share']:.0%} of the reads on PostgreSQL: {state['stage']}, {state['reason']}"
+                step = state["health"]["step"]["reason"] if state["stage"] in STEPS else state["reason"]
+                line = f"{state['read_share']:.0%} of the reads on PostgreSQL: {state['stage']}, {step}"
                 if line != said:
                     said = line
                     self.console.print(f"  {line}", highlight=False, soft_wrap=True)

@@ -36,10 +36,10 @@ SETTINGS = """
 [shift]
 increments = [10, 100]
 bake_seconds = 1
-min_samples = 20
+min_samples = 10
 [health]
 interval_s = 0.5
-window_s = 10
+window_s = 30
 # A loaded machine is slow on both sides, now on this one, now on that.
 latency_floor_ms = 10000
 """
