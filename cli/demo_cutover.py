@@ -149,15 +149,16 @@ class Story:
         self._title("reads move by percentage, each step watched; writes stay")
         self._looked_at()
         self._call(shift_command, "auto", "--detach")
-        said = ""
+        said: tuple[float, str] | None = None
         with self._panel() as show:
             while True:
                 state = self._call(shift_command, "--status", quiet=True)
-                step = state["health"]["step"]["reason"] if state["stage"] in STEPS else state["reason"]
-                line = f"{state['read_share']:.0%} of the reads on PostgreSQL: {state['stage']}, {step}"
-                if line != said:
-                    said = line
-                    self.console.print(f"  {line}", highlight=False, soft_wrap=True)
+                now = state["read_share"], state["stage"]
+                if now != said:
+                    said = now
+                    why = state["health"]["step"]["reason"] if state["stage"] in STEPS else state["reason"]
+                    line = f"  {now[0]:.0%} of the reads on PostgreSQL: {now[1]}, {why}"
+                    self.console.print(line, highlight=False, soft_wrap=True)
                 show()
                 if state["stage"] not in STEPS:
                     break
