@@ -18,6 +18,7 @@ from cli.options import as_json, config_of, dry_run, emit
 from cli.quarantine_back import rows_kept_back, send_back, waive_back
 from cli.trace import trace_row
 from cli.wiring import open_registry, open_target, open_transport
+from cutover.prepare import plans_of
 from ops.config import Config
 from schemas.avro import unframe
 from schemas.errors import Code, Refusal
@@ -167,10 +168,12 @@ def kept(config: Config) -> Sequence[Kept]:
     """Everything in quarantine, oldest first."""
     target = open_target(config, "quarantine")
     try:
-        found = target.rows(_ROWS) if prepared(target) else []
+        there = prepared(target)
+        found = target.rows(_ROWS) if there else []
+        plans = {(plan.source, plan.table): plan for plan in plans_of(target)} if there else {}
     finally:
         target.close()
-    back = rows_kept_back(config)
+    back = rows_kept_back(config, plans)
     if not found and not back:
         return []
     transport = open_transport(config)

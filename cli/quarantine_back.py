@@ -7,7 +7,7 @@ after the rollback the source's state of it goes forward and both sides are equa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from capture.postgres_touch import touch_keys
@@ -20,17 +20,21 @@ from schemas.authority import Authority
 from schemas.back import QUARANTINE
 from schemas.errors import Code, Refusal
 from schemas.model import Key
+from schemas.plan import TablePlan, plan_to_json
 
 
-def rows_kept_back(config: Config) -> list[tuple[Any, ...]]:
-    """(source, table, framed key, reason, since, waived, plan) of each; the last two are never known here."""
+def rows_kept_back(config: Config, plans: Mapping[tuple[str, str], TablePlan]) -> list[tuple[Any, ...]]:
+    """(source, table, framed key, reason, since, waived, plan) of each; a waived one is gone."""
     found: list[tuple[Any, ...]] = []
     for name in config.source_databases:
         db = open_source(config, name)
         try:
             if db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (QUARANTINE,)):
                 kept = db.rows(f"SELECT tab, key, reason, seq FROM {QUARANTINE} ORDER BY seq, tab, key_text")
-                found += [(name, table, key, why, f"label {seq}", None, None) for table, key, why, seq in kept]
+                for table, key, why, seq in kept:
+                    plan = plans.get((name, table))
+                    text = plan_to_json(plan) if plan is not None else None
+                    found.append((name, table, key, why, f"label {seq}", None, text))
         finally:
             db.close()
     return found
