@@ -43,10 +43,10 @@ def config_of(rig: Rig) -> Config:
     return load(rig.folder / "tailrace.toml")
 
 
-def begin(rig: Rig, *arguments: str) -> subprocess.Popen[str]:
+def begin(rig: Rig, *arguments: str, at: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "cli.main", "-c", str(rig.folder / "tailrace.toml"), *arguments],
-        env={**os.environ, "PATH": f"{_tools()}:{os.environ['PATH']}"},
+        env={**os.environ, "TAILRACE_AT": at, "PATH": f"{_tools()}:{os.environ['PATH']}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -57,9 +57,9 @@ def _tools() -> Path:
     return Path(next(one for one in sys.path if one.endswith("site-packages"))) / SERVER_TOOLS
 
 
-def run(rig: Rig, *arguments: str, exits: int = 0) -> tuple[str, str]:
-    """(stdout, stderr) of one verb, while every daemon steps on."""
-    process = begin(rig, *arguments)
+def run(rig: Rig, *arguments: str, exits: int = 0, at: str = "") -> tuple[str, str]:
+    """(stdout, stderr) of one verb, while every daemon steps on. `at`: see ops/points.py."""
+    process = begin(rig, *arguments, at=at)
     while process.poll() is None:
         rig.step()
     out, err = process.communicate()
@@ -158,3 +158,21 @@ def test_no_pg_dump_that_fits_is_refused_by_name(
         backup_target(config_of(rig), Telemetry("test", terminal=False))
     assert code is refused.value.code
     assert [] == list(config_of(rig).path(config_of(rig).backup_folder).glob("*.dump"))
+
+
+@pytest.mark.parametrize("point", ["touched", "mid_rewind", "rewound"])
+def test_a_replay_that_is_killed_is_whole_or_nothing(rig: Rig, point: str) -> None:
+    run(rig, "checkpoint", "monday")
+    for name, side in rig.sides.items():
+        side.app.run("UPDATE t SET v = 'later' WHERE id = 2")
+        rig.settle()
+        rig.target.run(f"UPDATE {name}.t SET v = 'damaged' WHERE id = 2")
+    rig.stopped |= {"sink"}
+    before = {name: one.applied for name, one in rig.checkpoints().now().items()}
+    run(rig, "replay", "--from", "monday", at=f"replay.{point}=kill", exits=-9)
+    set_back = {name for name, one in rig.checkpoints().now().items() if one.applied < before[name]}
+    assert (set() if point != "rewound" else {"auth", "cases"}) == set_back
+    rig.stopped.clear()
+    run(rig, "replay", "--from", "monday")
+    for name in rig.sides:
+        assert rig.source_rows(name) == rig.target_rows(name)
