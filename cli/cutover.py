@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from adapters.postgres import Postgres
+from capture.postgres_triggers import LABEL
 from cli.beside import virtual_tables
 from cli.checkpoint import checkpoint_before_cutover
 from cli.content import report_lines, verify_source
@@ -21,17 +22,21 @@ from cli.rollback_status import rollback_lines, rollback_status
 from cli.wiring import open_source, telemetry
 from cutover.authority import AuthorityRow
 from cutover.behind import refuse_behind
+from cutover.drain import drain
 from cutover.final import FinalVerify
 from cutover.gates import Gate, refuse_closed, waive
 from cutover.prepare import prepare_source, prepare_target
 from cutover.source_fence import SourceFence
 from cutover.switch import Outcome
+from ops.clock import SystemClock
 from ops.config import Config
 from ops.loop import Signals
 from ops.points import reach
 from ops.telemetry import Telemetry
 from schemas.authority import Authority, Migration
-from schemas.errors import Code, Refusal, Superseded, TailraceError, Unknown
+from schemas.errors import Code, Refusal, Superseded, TailraceError, Transient, Unknown
+
+TAIL_S = 10.0
 
 STEPS = (
     "compare what changed since the last clean verification, until at most {keys} changes are left",
@@ -117,6 +122,7 @@ def cutover_command(
         if not practise:
             refuse_closed(gates)
         outcome = _switched(config, held, session, row, before, events, practise=practise)
+        tail_s = None if practise else _tail(config, session, events)
         # Writers are back already: this reads every row and holds nobody up.
         broken = {} if practise else guard_of(config, session, row, events.say)[1].validate()
     parts = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in outcome.parts_s.items())
@@ -124,6 +130,7 @@ def cutover_command(
     lines = [
         f"{verb}; nobody could write for {outcome.pause_s * 1000:.0f} ms ({parts})",
         *([] if practise else [f"tailrace rollback --reason R brings them back within {_days(config)}"]),
+        *([] if practise else [_tail_line(tail_s)]),
         *(f"not validated: {name}: {why}" for name, why in broken.items()),
     ]
     document = {
@@ -131,6 +138,7 @@ def cutover_command(
         "pause_s": outcome.pause_s,
         "parts_s": outcome.parts_s,
         "cutoff": outcome.cutoff,
+        "way_back_s": tail_s,
         "not_validated": broken,
     }
     emit(document, lines, json_output=json_output)
@@ -241,6 +249,27 @@ def _switched(
     if not practise:
         hooks.run("after_open", token=outcome.token)
     return outcome
+
+
+def _tail(config: Config, session: Postgres, events: Telemetry) -> float | None:
+    """Seconds until the way back has brought to every file what the target held after the open; None: not within its time.
+    Writes go on either way: whoever switched should know at once that a rollback would have to wait."""
+    _, label = session.rows(LABEL)[0]
+    look = BackLook(config)
+    try:
+        upto = {source: int(label) for source in config.source_databases}
+        return drain(upto, look, SystemClock(), budget_s=TAIL_S, keep_lease=lambda: None)
+    except (Transient, Refusal) as error:
+        events.event("cutover.tail", f"the way back has not arrived yet: {error.message}", level="warning")
+        return None
+    finally:
+        look.close()
+
+
+def _tail_line(tail_s: float | None) -> str:
+    if tail_s is None:
+        return f"the way back did not arrive within {TAIL_S:g} s: do capture and sink run? tailrace rollback --status"
+    return f"the way back has arrived at every file ({tail_s:.1f} s)"
 
 
 def _refuse_too_many(config: Config, left: Mapping[str, int]) -> None:

@@ -74,6 +74,7 @@ def test_hooks_checkpoint_and_final_verification_of_a_cutover(rig: Rig) -> None:
     done = document(rig, "cutover", *KNOWN)
     assert Authority.TARGET is rig.row.read().authority
     assert {"fence", "drain", "verify", "sequences", "hooks", "open"} == set(done["parts_s"])
+    assert done["way_back_s"] >= 0
     assert ("after_open", done["token"]) == (ran(rig)[-1]["event"], ran(rig)[-1]["token"])
     whys = [one["why"] for one in document(rig, "checkpoint", "--list")["checkpoints"]]
     assert ["before cutover", "before cutover"] == whys
@@ -99,5 +100,8 @@ def test_a_difference_found_before_the_claim_refuses_the_cutover(rig: Rig) -> No
     run(rig, "repair")
     rig.settle()
     run(rig, "verify")
-    run(rig, "cutover", *KNOWN)
+    # Nobody applies the way back: said at once, and no reason to stop anything.
+    rig.stopped |= {"back_sink"}
+    assert None is document(rig, "cutover", *KNOWN)["way_back_s"]
     assert Authority.TARGET is rig.row.read().authority
+    assert "the way back has not arrived yet" in (rig.folder / "migration.log").read_text()
