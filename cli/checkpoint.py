@@ -13,11 +13,12 @@ import click
 from adapters.postgres import Postgres
 from adapters.postgres_dump import dump_tool
 from cli.backup import backup_source, backup_target
-from cli.cutover_wiring import actor, look_forward
+from cli.cutover_wiring import actor, carried_by, look_forward
 from cli.options import SECONDS, as_json, config_of, dry_run, emit
 from cli.way_back import back_prefix
 from cli.wiring import open_registry, open_source, open_target, open_transport, telemetry
 from cutover.authority import AuthorityRow
+from cutover.behind import believed
 from cutover.checkpoints import Checkpoints, refuse_illegal
 from cutover.drain import drain
 from cutover.replay import Begun, Replay
@@ -170,6 +171,7 @@ def replay_command(ctx: click.Context, name: str, timeout_s: float, json_output:
     """
     config = config_of(ctx)
     with _held(config, "replay") as held:
+        believed(held.row.read, lambda: carried_by(config))
         checkpoint = held.points.find(name)
         replay = held.replay()
         running = replay.running()
