@@ -251,18 +251,59 @@ def accept_history(
         )
 
 
+def accept_fork(
+    db: Sqlite,
+    known_seq: int,
+    *,
+    since: int,
+    tables: Mapping[str, Table],
+    keys: Mapping[str, Sequence[Key]],
+    copied: Mapping[str, int],
+) -> int:
+    """After a refused fork of which it is known what differs: go on from this file as it is, and send these keys again.
+
+    What the file logged since both histories were one is kept, moved above everything that the stream has seen: labels of the
+    lost history must not outrank the rows of this one. All of it is one transaction: without the touches behind the jump,
+    rows of the lost history would stay on the target for ever. Returns the head that all of it lies under.
+
+    Args:
+        known_seq: highest seq that the stream or the target has seen.
+        since: both histories are one up to this entry.
+        keys: table -> what was published since.
+        copied: table -> generation of the copy that is owed.
+    """
+    with db.write():
+        meta = metas.read(db)
+        owed = {n: replace(one, generation=copied.get(one.name, one.generation)) for n, one in meta.tables.items()}
+        metas.write(db, replace(meta, tables=owed, plan_generation=meta.plan_generation + bool(copied)))
+        top = db.rows(f"SELECT coalesce(max(seq), 0) FROM {LOG}")[0][0]
+        beyond = max(known_seq, top) + 1
+        db.run(f"DELETE FROM {LOG} WHERE seq <= ?", (since,))
+        db.run(f"UPDATE {LOG} SET seq = seq + ?", (beyond - since,))
+        db.run(f"INSERT INTO {LOG}(seq, ts, tab, op) VALUES (?, {NOW_MS}, {MARKER}, 'm')", (beyond,))
+        db.run(f"UPDATE {META} SET value = ? WHERE key = 'pruned_to'", (str(beyond - 1),))
+        for table, told in keys.items():
+            number = meta.number_of(table)
+            assert number is not None
+            _touch(db, tables[table], number, told)
+        return int(db.rows(f"SELECT max(seq) FROM {LOG}")[0][0])
+
+
 def touch(db: Sqlite, table: Table, number: int, keys: Iterable[Key]) -> int:
     """Log keys, so that capture reads and sends their rows again: the only repair there is. Returns how many."""
-    width = len(table.key_columns)
-    columns = ", ".join(f"k{at}" for at in range(width))
-    count = 0
     with db.write():
-        for key in keys:
-            values: Sequence[Value] = key
-            # Bytes of a TEXT would be bound, and logged, as a BLOB: another key.
-            marks = ", ".join("CAST(? AS TEXT)" if type(value) is BadText else "?" for value in values)
-            db.run(f"INSERT INTO {LOG}(ts, tab, op, {columns}) VALUES (NULL, ?, 't', {marks})", (number, *values))
-            count += 1
+        return _touch(db, table, number, keys)
+
+
+def _touch(db: Sqlite, table: Table, number: int, keys: Iterable[Key]) -> int:
+    columns = ", ".join(f"k{at}" for at in range(len(table.key_columns)))
+    count = 0
+    for key in keys:
+        values: Sequence[Value] = key
+        # Bytes of a TEXT would be bound, and logged, as a BLOB: another key.
+        marks = ", ".join("CAST(? AS TEXT)" if type(value) is BadText else "?" for value in values)
+        db.run(f"INSERT INTO {LOG}(ts, tab, op, {columns}) VALUES (NULL, ?, 't', {marks})", (number, *values))
+        count += 1
     return count
 
 

@@ -94,7 +94,7 @@ def start_position(view: SqliteView, meta: Meta, known: Known, *, source: str) -
     last = known.last
     accept = (
         f"if this file is the one to go on with: tailrace reset {source} --accept-history --yes {source} "
-        "(copies all tables again)"
+        "(sends again what was published since, or copies all tables)"
     )
     head = view.head()
     if last is not None and last.identity != meta.identity:

@@ -79,6 +79,11 @@ class SqliteView:
         found = self._db.rows(f"SELECT * FROM {LOG} WHERE seq = ?", (seq,))
         return Entry(found[0][0], found[0][1], found[0][2], found[0][3], found[0][4:]) if found else None
 
+    def unbroken(self, after: int) -> bool:
+        """Is every entry above this seq still there?"""
+        count, head = self._db.rows(f"SELECT count(*), max(seq) FROM {LOG} WHERE seq > ?", (after,))[0]
+        return int(count) == (head or after) - after
+
     def holds_null_key(self, table: Table) -> bool:
         """Does any row now have a NULL in a column of its declared key?"""
         test = " OR ".join(f"{quote(name)} IS NULL" for name in table.key.columns)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import click
 
+from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
-from capture.install import accept_history, request_resync
+from capture.install import accept_fork, accept_history, request_resync
 from capture.position import known_of
+from capture.sqlite_source import SqliteSource
 from cli.anew import start_over
 from cli.back_anew import send_back_again
+from cli.fork import Fork, fork_of
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
-from cli.wiring import capture_lock, open_source, open_target, open_transport
+from cli.wiring import capture_lock, open_registry, open_source, open_target, open_transport
 from cutover.authority import AuthorityRow
+from ops.clock import SystemClock
 from ops.config import Config
+from ops.points import reach
 from schemas.authority import Authority
 from schemas.errors import Code, Refusal
 from schemas.names import notice_topic, watermark_topic
-from sink.progress import adopt, prepared, read_progress
+from sink.progress import adopt, expect, prepared, read_progress
 
 
 @click.command("pause")
@@ -113,6 +118,9 @@ def reset_command(
             return
         metas.refuse_fenced(db, "reset")
         names = list(tables) or [one.name for one in meta.tables.values()]
+        if accept:
+            _accept_command(config, source, db, names, json_output=json_output, dry_run=dry_run)
+            return
         if dry_run:
             emit({"resync": names}, [f"would copy {name} again" for name in names], json_output=json_output)
             return
@@ -121,11 +129,7 @@ def reset_command(
             raise Refusal(
                 Code.TABLE_UNSUPPORTED, f"{unknown[0]!r} is not replicated", source=source, hint="tailrace plan"
             )
-        if accept:
-            names = [one.name for one in meta.tables.values()]
-            _accept(config, source)
-            start_over(config, source, db)
-        elif tables:
+        if tables:
             for name in names:
                 request_resync(db, name)
         else:
@@ -135,7 +139,27 @@ def reset_command(
     emit({"resync": names}, [f"{name} is copied again" for name in names], json_output=json_output)
 
 
-def _accept(config: Config, source: str) -> None:
+def _accept_command(
+    config: Config, source: str, db: SqliteDatabase, names: list[str], *, json_output: bool, dry_run: bool
+) -> None:
+    fork = _accept(config, source, dry_run=dry_run)
+    if not fork.why:
+        document = {"resync": list(fork.copied), "touched": fork.count, "since": fork.since}
+        verb = "would be sent again" if dry_run else "are sent again"
+        lines = [f"{source}: the histories are one up to {fork.since}; {fork.count} keys published since {verb}"]
+        lines += [
+            f"{name} was copied since, and {'would be' if dry_run else 'is'} copied again" for name in fork.copied
+        ]
+        emit(document, [*lines, f"then: tailrace verify {source}"], json_output=json_output)
+        return
+    if not dry_run:
+        start_over(config, source, db)
+    verb = "would be copied again" if dry_run else "is copied again"
+    lines = [f"what differs is not known: {fork.why}", *(f"{name} {verb}" for name in names)]
+    emit({"resync": names, "touched": 0, "why": fork.why}, lines, json_output=json_output)
+
+
+def _accept(config: Config, source: str, *, dry_run: bool) -> Fork:
     """Refused while a capture runs: it would publish from the middle of the change.
 
     The target is asked too: a stream that was lost with the file, or a file that was installed anew, would count below what
@@ -150,21 +174,42 @@ def _accept(config: Config, source: str) -> None:
         before = read_progress(target, source) if prepared(target) else None
         prefix = config.transport.prefix
         watermarks, notices = watermark_topic(prefix, source), notice_topic(prefix, source)
-        identity = metas.read(db).identity
-        generations: dict[str, int] = {}
+        meta = metas.read(db)
         stream = known_of(transport, watermarks=watermarks, notices=notices)
         known = max(stream.last.seq if stream.last else 0, stream.highest)
-        identity = stream.last.identity if stream.last else identity
-        generations.update(stream.announced)
+        identity = stream.last.identity if stream.last else meta.identity
+        generations = dict(stream.announced)
+        fork = Fork(why="the target knows nothing of this source yet")
         if before is not None:
             known = max(known, before.applied, before.highest, before.applying_to or 0)
             for name, one in before.tables.items():
                 generations[name] = max(generations.get(name, 0), one.generation)
+            fork = fork_of(
+                SqliteSource(db, source),
+                meta,
+                stream,
+                before,
+                transport,
+                open_registry(config, transport),
+                prefix=prefix,
+                window_ms=config.transport.replay_window_s * 1000,
+                now_ms=SystemClock().now_ms(),
+            )
+        if dry_run:
+            return fork
+        if not fork.why:
+            head = accept_fork(db, known, since=fork.since, tables=fork.tables, keys=fork.keys, copied=fork.copied)
+            # The target will wait for this head: a power loss must not take it back.
+            db.sync_wal()
+            reach("reset.accepted")
+            expect(target, source, head)
+            return fork
         accept_history(db, known, identity=identity, generations=generations)
         if before is not None:
             # The source first: killed in between, the sink still refuses the other identity and this verb is run again. The
             # other way round it would follow a log that counts below what was applied, and ignore its changes.
             adopt(target, source, identity)
+        return fork
     finally:
         target.close()
         db.close()

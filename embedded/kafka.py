@@ -11,13 +11,13 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from embedded.child import Child, free_port, tail
 from embedded.postgres import arguments_of
 from schemas.errors import Code, Failed, Refusal
 
@@ -35,7 +35,7 @@ def absent(jars: Path) -> str:
     return "" if any(jars.glob("kafka_*.jar")) else f"the jars of Kafka are not in {jars}"
 
 
-class EmbeddedKafka:
+class EmbeddedKafka(Child):
     """One broker in one folder.
 
     Args:
@@ -54,13 +54,11 @@ class EmbeddedKafka:
         settings: dict[str, str] | None = None,
         secured: Mapping[str, Path] | None = None,
     ) -> None:
+        super().__init__(folder, stop_s=STOP_S)
         self._secured = dict(secured or {})
         self.ports: dict[str, int] = {}
-        self._folder = folder
         self._jars = jars
         self._settings = settings or {}
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
         self._controller_port = 0
 
     def start(self) -> str:
@@ -71,9 +69,9 @@ class EmbeddedKafka:
             )
         self._folder.mkdir(parents=True, exist_ok=True)
         end_orphan(self._folder)
-        self.port = self.port or _free_port()
-        self._controller_port = self._controller_port or _free_port()
-        self.ports = {name: self.ports.get(name) or _free_port() for name in self._secured}
+        self.port = self.port or free_port()
+        self._controller_port = self._controller_port or free_port()
+        self.ports = {name: self.ports.get(name) or free_port() for name in self._secured}
         properties = self._folder / "server.properties"
         properties.write_text("".join(f"{name}={value}\n" for name, value in self._all_settings().items()))
         if not (self._folder / "data" / "meta.properties").exists():
@@ -87,41 +85,14 @@ class EmbeddedKafka:
                 check=False,
             )
             if done.returncode:
-                raise Failed(Code.STREAM_IO, f"formatting failed: {_tail(done.stderr)}", hint="is the folder writable?")
-        with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self._java("512m", "kafka.Kafka", str(properties)),
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        (self._folder / PID_FILE).write_text(str(self._process.pid))
-        self._wait()
+                raise Failed(Code.STREAM_IO, f"formatting failed: {tail(done.stderr)}", hint="is the folder writable?")
+        self._launch(self._java("512m", "kafka.Kafka", str(properties)))
+        (self._folder / PID_FILE).write_text(str(self.pid))
+        if not self._listens(within_s=START_S):
+            said = self._said()
+            self.kill()
+            raise Failed(Code.STREAM_IO, f"the embedded Kafka did not start: {said}", hint="see server.log")
         return f"127.0.0.1:{self.port}"
-
-    def stop(self) -> None:
-        """Clean shutdown; waits until it is gone."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(timeout=STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    def kill(self) -> None:
-        """kill -9, as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
 
     def _all_settings(self) -> dict[str, str]:
         secured = [f"{name}://localhost:{port}" for name, port in self.ports.items()]
@@ -171,18 +142,6 @@ class EmbeddedKafka:
         options = [f"-Xmx{memory}", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=WARN"]
         return ["java", *options, "-cp", f"{self._jars}/*", main, *arguments]
 
-    def _wait(self) -> None:
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and self._process is not None and self._process.poll() is None:
-            with socket.socket() as probe:
-                probe.settimeout(0.5)
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        tail = _tail((self._folder / "server.log").read_bytes())
-        self.kill()
-        raise Failed(Code.STREAM_IO, f"the embedded Kafka did not start: {tail}", hint="see server.log")
-
 
 def end_orphan(folder: Path) -> None:
     """A broker of this folder whose parent was killed is shut down; a pid that is another process's by now is let be."""
@@ -194,13 +153,3 @@ def end_orphan(folder: Path) -> None:
         deadline = time.monotonic() + STOP_S
         while arguments_of(pid) and time.monotonic() < deadline:
             time.sleep(0.05)
-
-
-def _tail(raw: bytes) -> str:
-    return " | ".join(raw.decode(errors="replace").strip().splitlines()[-3:])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

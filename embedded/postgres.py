@@ -14,7 +14,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,12 +21,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from embedded.child import Child, free_port
 from schemas.errors import Code, Failed, Refusal
 
 START_S = 30.0
+STOP_S = 20.0
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(Child):
     """One server in one folder. `start` may be called on a folder that was used before: its data are kept.
 
     Args:
@@ -36,11 +37,9 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, folder: Path, *, binaries: Path | None = None, settings: dict[str, str] | None = None) -> None:
-        self._folder = folder
+        super().__init__(folder, stop_signal=signal.SIGINT, stop_s=STOP_S)
         self._binaries = binaries
         self._settings = settings or {}
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
 
     def start(self) -> str:
         """Start and return the URL of the superuser, password included (loopback only, throw-away)."""
@@ -57,33 +56,11 @@ class EmbeddedPostgres:
         if not (data / "PG_VERSION").exists():
             self._initdb(root, data, password, account)
         _end_orphan(data)
-        self.port = self.port or _free_port()
-        self._launch(root, data, account)
+        self.port = self.port or free_port()
+        command = [str(root / "bin" / "postgres"), "-D", str(data), *self._arguments()]
+        self._launch(command, cwd=self._folder, **_as(account))
         self._wait(data)
         return f"postgresql://postgres:{quote(password)}@127.0.0.1:{self.port}/postgres"
-
-    def stop(self) -> None:
-        """Fast shutdown; waits until it is gone."""
-        process, self._process = self._process, None
-        if process is None or process.poll() is not None:
-            return
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    def kill(self) -> None:
-        """kill -9 of the postmaster, as a crash would; its children notice by themselves."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
 
     def _initdb(self, root: Path, data: Path, password: str, account: pwd.struct_passwd | None) -> None:
         secret = self._folder / "initdb.pw"
@@ -105,7 +82,7 @@ class EmbeddedPostgres:
                 hint="is the folder writable and the disk not full?",
             )
 
-    def _launch(self, root: Path, data: Path, account: pwd.struct_passwd | None) -> None:
+    def _arguments(self) -> list[str]:
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -115,34 +92,19 @@ class EmbeddedPostgres:
             "max_wal_size": "2GB",
             **self._settings,
         }
-        arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        log = (self._folder / "server.log").open("ab")
-        try:
-            self._process = subprocess.Popen(
-                [str(root / "bin" / "postgres"), "-D", str(data), *arguments],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                cwd=self._folder,
-                start_new_session=True,
-                **_as(account),
-            )
-        finally:
-            log.close()
+        return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
     def _wait(self, data: Path) -> None:
         deadline = time.monotonic() + START_S
         pidfile = data / "postmaster.pid"
-        while time.monotonic() < deadline:
-            if self._process is not None and self._process.poll() is not None:
-                break
+        while time.monotonic() < deadline and self._alive():
             with contextlib.suppress(OSError, IndexError):
                 if pidfile.read_text().splitlines()[7].strip() == "ready":
                     return
             time.sleep(0.02)
-        tail = (self._folder / "server.log").read_text(errors="replace").strip().splitlines()[-3:]
+        said = self._said()
         self.stop()
-        raise Failed(Code.TARGET_UNREACHABLE, f"the embedded PostgreSQL did not start: {tail}", hint="see server.log")
+        raise Failed(Code.TARGET_UNREACHABLE, f"the embedded PostgreSQL did not start: {said}", hint="see server.log")
 
     def _password(self) -> str:
         path = self._folder / "password"
@@ -247,9 +209,3 @@ def _as(account: pwd.struct_passwd | None) -> dict[str, Any]:
     if account is None:
         return {}
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -96,6 +96,17 @@ def adopt(target: Postgres, source: str, identity: str) -> None:
     )
 
 
+def expect(target: Postgres, source: str, upto: int) -> None:
+    """The source went back in its history, and what undoes the lost one lies at or below `upto`: no cut below is applied, and
+    nothing is consistent or proven until then. No owner, as in `adopt`."""
+    with target.transaction():
+        target.run(
+            "UPDATE tailrace.progress SET owner = '', consistent = false, highest = greatest(highest, %s) WHERE source = %s",
+            (upto, source),
+        )
+        target.run("DELETE FROM tailrace.verdicts WHERE source = %s", (source,))
+
+
 def rewind(
     target: Postgres, before: Progress, *, applied: int, offsets: Mapping[TopicPartition, int], upto: int, owner: str
 ) -> None:

@@ -192,8 +192,10 @@ def test_redis_killed_in_the_middle_of_a_shift_loses_no_request(
     until(requests.more(Side.SOURCE, 20))
     until(lambda: not router.state().fresh)
     requests.done.clear()
-    until(requests.more(Side.SOURCE, 20))
-    assert set(requests.done) == {Side.SOURCE}, "nobody says any more how far the target is"
+    until(requests.more(Side.SOURCE, 60))
+    # Each thread may have been in the middle of a request that began before.
+    late = requests.done.count(Side.TARGET)
+    assert late <= len(requests.threads), "nobody says any more how far the target is"
     assert ("Redis",) == read_reports(tmp_path, board, now_ms=0).unreadable
     server.start()
 
