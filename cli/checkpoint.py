@@ -87,7 +87,7 @@ def checkpoint_before_cutover(config: Config, session: Postgres, before: Migrati
     transport = open_transport(config)
     try:
         points = points_of(config, session, transport)
-        made = points.keep(points.look(BEFORE_CUTOVER, before))
+        made = points.keep(points.look(BEFORE_CUTOVER, before), ending="_before_cutover")
         points.drop_made_before(BEFORE_CUTOVER, window_ms=config.transport.replay_window_s * 1000)
         return made
     finally:

@@ -75,8 +75,10 @@ class Checkpoints:
             points[name] = self._point(progress, back)
         return Checkpoint("", 0, self._actor, why, before.authority, before.token, points)
 
-    def keep(self, checkpoint: Checkpoint, name: str = "", *, backups: Mapping[str, str] | None = None) -> Checkpoint:
-        """Store it. Without a name it is called checkpoint_YYYYMMDD_HHMMSS by the target's clock. Raises
+    def keep(
+        self, checkpoint: Checkpoint, name: str = "", *, ending: str = "", backups: Mapping[str, str] | None = None
+    ) -> Checkpoint:
+        """Store it. Without a name it is called checkpoint_YYYYMMDD_HHMMSS by the target's clock, and `ending`. Raises
         Refusal(CHECKPOINT_REFUSED) for a name that is taken or none."""
         if name and not _NAME.fullmatch(name):
             raise Refusal(
@@ -85,7 +87,7 @@ class Checkpoints:
         made = "'checkpoint_' || to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYYMMDD_HH24MISS')"
         sources = json.dumps({source: _as_json(point) for source, point in checkpoint.sources.items()})
         kept = json.dumps(dict(backups or {}))
-        for more in ("", *(f"_{number}" for number in range(2, 100))):
+        for more in (ending, *(f"{ending}_{number}" for number in range(2, 100))):
             found = self._target.rows(
                 "INSERT INTO tailrace.checkpoints(name, actor, why, authority, token, sources, backups) VALUES "
                 f"(coalesce(nullif(%s::text, ''), {made} || %s::text), %s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO NOTHING "

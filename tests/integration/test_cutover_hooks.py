@@ -76,8 +76,9 @@ def test_hooks_checkpoint_and_final_verification_of_a_cutover(rig: Rig) -> None:
     assert {"fence", "drain", "verify", "sequences", "hooks", "open"} == set(done["parts_s"])
     assert done["way_back_s"] >= 0
     assert ("after_open", done["token"]) == (ran(rig)[-1]["event"], ran(rig)[-1]["token"])
-    whys = [one["why"] for one in document(rig, "checkpoint", "--list")["checkpoints"]]
-    assert ["before cutover", "before cutover"] == whys
+    kept = document(rig, "checkpoint", "--list")["checkpoints"]
+    assert ["before cutover", "before cutover"] == [one["why"] for one in kept]
+    assert all(one["name"].startswith("checkpoint_2") and "_before_cutover" in one["name"] for one in kept)
     run(rig, "rollback", "--reason", "a trial")
     assert ("after_rollback", "a trial") == (ran(rig)[-1]["event"], ran(rig)[-1]["reason"])
     made = document(rig, "checkpoint", "--list")["checkpoints"][-1]["name"]
