@@ -16,13 +16,13 @@ from capture import meta as metas
 from capture.cut import MARKER
 from capture.drift import Drift, decide
 from capture.meta import Meta, MetaTable
-from capture.sqlite_triggers import LOG, META, NOW_MS, log_statements, trigger_statements
+from capture.sqlite_triggers import NOW_MS, log_statements, trigger_statements
 from ops.points import reach
 from schemas.back import PROGRESS, QUARANTINE
 from schemas.errors import Code, Refusal
 from schemas.fence import is_fence
 from schemas.introspect import fingerprint, introspect, read_one
-from schemas.model import OWN_PREFIX, BadText, Database, Key, Table, Value
+from schemas.model import LOG, META, OWN_PREFIX, BadText, Database, Key, Table, Value
 from schemas.names import quote
 from schemas.ports import Sqlite, SqliteStatements
 

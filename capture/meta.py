@@ -10,10 +10,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
-from capture.sqlite_triggers import LOG, META
 from schemas.errors import Code, Refusal
 from schemas.formats import SOURCE, refuse_unreadable
-from schemas.model import Database, KeyKind, Table, TableKey
+from schemas.model import LOG, META, Database, KeyKind, Table, TableKey
 from schemas.ports import Sqlite, SqliteStatements
 
 FORMAT = SOURCE.current

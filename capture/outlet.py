@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 
 from capture.publish import Publisher
 from schemas.change import Notice, Position, Record, Watermark
-from schemas.ports import Clock, Transport
+from schemas.ports import Clock, TopicSettings, Transport
 from schemas.wire import watermark_message
+
+WATERMARKS = TopicSettings(min_compaction_lag_ms=5 * 60 * 1000)
+"""Only the last watermark is ever needed again; one a second for a week of idling would be a gigabyte."""
 
 
 class Outlet:

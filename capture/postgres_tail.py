@@ -21,7 +21,7 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from capture.outlet import Outlet
+from capture.outlet import WATERMARKS, Outlet
 from capture.position import known_of, refuse_lost_stream
 from capture.postgres_shapes import Changes
 from capture.postgres_source import LoggedKey, PostgresSource, PostgresView, Read
@@ -35,8 +35,6 @@ from schemas.plan import TablePlan, read_as
 from schemas.policy import Policies
 from schemas.ports import Clock, Registry, TopicSettings, Transport
 from schemas.rows import RowCodec
-
-WATERMARKS = TopicSettings(min_compaction_lag_ms=5 * 60 * 1000)
 
 
 @dataclass(frozen=True, slots=True)

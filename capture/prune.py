@@ -6,9 +6,9 @@ the last row is there); `pruned_to` moves in the same transaction as the rows it
 
 from __future__ import annotations
 
-from capture.sqlite_triggers import LOG, META
 from ops.points import reach
 from schemas.errors import Transient
+from schemas.model import LOG, META
 from schemas.ports import Sqlite
 
 LOCK_WAIT_MS = 20

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from capture.limits import ENTRY_BYTES
 from capture.meta import as_logged, exists
 from capture.meta import read as read_meta
-from capture.sqlite_triggers import LOG, META, key_expressions
+from capture.sqlite_triggers import key_expressions
 from schemas.change import Entry, Position
 from schemas.introspect import introspect
-from schemas.model import BadText, Database, Key, KeyKind, Row, Table, Value
+from schemas.model import LOG, META, BadText, Database, Key, KeyKind, Row, Table, Value
 from schemas.names import quote
 from schemas.ports import Sqlite
 

@@ -19,12 +19,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from schemas.model import OWN_PREFIX, Affinity, Column, Index, IndexTerm, KeyKind, Table
+from schemas.model import LOG, OWN_PREFIX, Affinity, Column, Index, IndexTerm, KeyKind, Table
 from schemas.names import fold, quote, text_literal
 from schemas.sqltext import qualify, tokens
 
-LOG = f"{OWN_PREFIX}log"
-META = f"{OWN_PREFIX}meta"
 NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 """Statement time in ms; `unixepoch('now','subsec')` needs SQLite 3.42."""
 

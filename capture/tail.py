@@ -25,7 +25,7 @@ from capture.cut import digest
 from capture.install import Rebuilt, rebuild
 from capture.limits import LogLimits
 from capture.meta import Meta, keys_agree
-from capture.outlet import Outlet
+from capture.outlet import WATERMARKS, Outlet
 from capture.owed import owed_notices
 from capture.position import known_of, refuse_lost_stream, start_position
 from capture.prune import next_prune_ms, prune
@@ -42,9 +42,6 @@ from schemas.names import notice_topic, target_names, watermark_topic
 from schemas.plan import TablePlan
 from schemas.policy import Policies
 from schemas.ports import Clock, Registry, TopicSettings, Transport
-
-WATERMARKS = TopicSettings(min_compaction_lag_ms=5 * 60 * 1000)
-"""Only the last watermark is ever needed again; one a second for a week of idling would be a gigabyte."""
 
 
 @dataclass(frozen=True, slots=True)

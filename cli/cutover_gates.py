@@ -25,6 +25,7 @@ from cutover.judging import NEVER_S, Bounds, SourceFacts, TargetFacts, judged
 from cutover.prepare import plans_of, prepared, prove
 from ops.config import Config
 from schemas.authority import Migration
+from schemas.back import QUARANTINE
 from schemas.ddl import full_name
 from schemas.errors import Code, TailraceError
 from schemas.introspect import introspect
@@ -113,8 +114,8 @@ def _of_file(config: Config, name: str) -> dict[str, Any]:
     try:
         with db.read_view():
             stable = metas.read(db).schema_version == db.schema_version()
-            there = db.rows("SELECT 1 FROM sqlite_master WHERE name = '_tailrace_quarantine'")
-            kept = db.rows("SELECT count(*) FROM _tailrace_quarantine")[0][0] if there else 0
+            there = db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (QUARANTINE,))
+            kept = db.rows(f"SELECT count(*) FROM {QUARANTINE}")[0][0] if there else 0
         known: dict[str, Any] = {
             "schema_stable": stable,
             "back_quarantined": int(kept),

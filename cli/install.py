@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import click
 
-from capture.sqlite_triggers import META
 from cli.backup import backup_source
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
 from cli.up import _install, _prepare_target, _refuse_bad
 from cli.wiring import open_source, telemetry
 from ops.config import Config
+from schemas.model import META
 
 
 @click.command("install")

@@ -9,7 +9,6 @@ from typing import Any
 from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
-from capture.sqlite_triggers import LOG, META
 from cli.growth import with_growth
 from cli.migration import with_lost_moves, with_migration, with_shift
 from cli.status import SourceFigures, SourceStatus, TargetFigures, source_status, whole_status
@@ -22,7 +21,7 @@ from ops.config import Config
 from schemas.authority import Migration, Window
 from schemas.errors import TailraceError
 from schemas.introspect import introspect
-from schemas.model import KeyKind
+from schemas.model import LOG, META, KeyKind
 from schemas.plan import plan_from_json
 from schemas.restore import not_as_ordered, unrestorable
 from sink.progress import prepared, read_progress

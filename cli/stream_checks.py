@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from capture.tail import WATERMARKS
+from capture.outlet import WATERMARKS
 from cli.check_result import CheckResult
 from cli.kafka import open_kafka
 from cli.way_back import back_prefix

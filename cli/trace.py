@@ -11,13 +11,12 @@ from capture.meta import as_logged
 from capture.meta import exists as installed
 from capture.meta import read as read_meta
 from capture.sqlite_source import SqliteView
-from capture.sqlite_triggers import LOG
 from cli.wiring import open_source, open_target
 from ops.config import Config
 from schemas.ddl import full_name
 from schemas.errors import Code, Misfit, Refusal
 from schemas.introspect import introspect
-from schemas.model import Affinity, Database, Key, Table, Value
+from schemas.model import LOG, Affinity, Database, Key, Table, Value
 from schemas.names import beside_parameters, quote
 from schemas.plan import TablePlan, plan_from_json
 from schemas.rows import RowCodec

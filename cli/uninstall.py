@@ -13,7 +13,6 @@ import click
 from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
 from capture.install import archive, uninstall
-from capture.sqlite_triggers import META
 from cli.complete import drop_left_over
 from cli.cutover_wiring import authority_of
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
@@ -22,6 +21,7 @@ from ops.config import Config
 from schemas.authority import Authority
 from schemas.errors import Code, Refusal, Transient
 from schemas.fence import FENCE_PREFIX
+from schemas.model import META
 
 
 @click.command("uninstall")

@@ -16,7 +16,7 @@ from capture.postgres_triggers import LOG, LOG_STATEMENTS, TRIGGERS, firing, tri
 from schemas.back import PROGRESS, STATEMENTS
 from schemas.ddl import full_name
 from schemas.errors import Code, Failed, TailraceError
-from schemas.model import OWN_PREFIX
+from schemas.model import META
 from schemas.names import quote
 from schemas.plan import TablePlan, plan_from_json
 
@@ -80,7 +80,7 @@ def prepare_source(db: SqliteDatabase) -> bool:
         for statement in STATEMENTS:
             db.run(statement)
         db.run(
-            f"UPDATE {OWN_PREFIX}meta SET value = ? WHERE key = 'schema_version' AND value = ?",
+            f"UPDATE {META} SET value = ? WHERE key = 'schema_version' AND value = ?",
             (str(db.schema_version()), str(before)),
         )
         return True

@@ -34,6 +34,7 @@ from schemas.change import Position, Progress
 from schemas.checkpoint import Checkpoint, SourceNow, SourcePoint, is_behind, rewound, why_ended
 from schemas.errors import Code, Refusal
 from schemas.introspect import introspect
+from schemas.model import LOG as SQLITE_LOG
 from schemas.model import Key
 from schemas.names import notice_topic
 from schemas.ports import Registry, Transport
@@ -204,7 +205,7 @@ class Replay:
                     touched += touch(db, tables[table], numbers[table], {typed_key(key): key for key in keys}.values())
             # The target will wait for this head: a power loss must not take it back.
             db.sync_wal()
-            head = db.rows("SELECT coalesce((SELECT max(seq) FROM _tailrace_log), 0)")[0][0]
+            head = db.rows(f"SELECT coalesce((SELECT max(seq) FROM {SQLITE_LOG}), 0)")[0][0]
         finally:
             db.close()
         return max(int(head), meta.pruned_to), touched

@@ -21,11 +21,8 @@ from adapters.sqlite import SqliteDatabase
 from ops.points import reach
 from schemas.errors import Code, Failed, Superseded, Transient
 from schemas.fence import FENCE_PREFIX, fence_triggers
-from schemas.model import OWN_PREFIX
+from schemas.model import LOG, META
 from schemas.names import quote
-
-META = f"{OWN_PREFIX}meta"
-LOG = f"{OWN_PREFIX}log"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,10 @@ ROWID_COLUMN = "_tailrace_rowid"
 """Target name of the rowid in tables that no declared key identifies."""
 
 OWN_PREFIX = "_tailrace_"
+LOG = f"{OWN_PREFIX}log"
+"""The change log of a source."""
+META = f"{OWN_PREFIX}meta"
+"""What a source says of itself: identity, tables, fence."""
 
 
 class BadText(bytes):

@@ -44,19 +44,17 @@ from schemas.change import (
 )
 from schemas.errors import Code, Failed, Refusal, Superseded
 from schemas.introspect import introspect
-from schemas.model import OWN_PREFIX, Affinity, Column, Key, Row, Table, Value
+from schemas.model import LOG, META, Affinity, Column, Key, Row, Table, Value
 from schemas.plan import TablePlan
 from schemas.ports import Registry
 from sink.progress import offsets_from, offsets_text
 from sink.schema_codecs import SchemaCodecs
 
-_META = f"{OWN_PREFIX}meta"
-_LOG = f"{OWN_PREFIX}log"
 _TOPICS = "back_topics"
 """Row of `_tailrace_meta`, JSON: the ids of the topics that the offsets belong to, and the token of that attempt."""
 _FENCED = (
-    f"(SELECT value FROM {_META} WHERE key = 'token') = ? AND "
-    f"(SELECT coalesce(value, '') FROM {_META} WHERE key = 'fence') <> ''"
+    f"(SELECT value FROM {META} WHERE key = 'token') = ? AND "
+    f"(SELECT coalesce(value, '') FROM {META} WHERE key = 'fence') <> ''"
 )
 
 
@@ -98,10 +96,10 @@ class SqliteTarget:
 
     def prepared(self) -> bool:
         """Nothing is written to a source to which writes belong."""
-        found = self._reader.rows("SELECT count(*) FROM sqlite_master WHERE name IN (?, ?)", (PROGRESS, _META))
+        found = self._reader.rows("SELECT count(*) FROM sqlite_master WHERE name IN (?, ?)", (PROGRESS, META))
         if found[0][0] != 2:
             return False
-        return bool(self._reader.rows(f"SELECT 1 FROM {_META} WHERE key = 'fence' AND value <> ''"))
+        return bool(self._reader.rows(f"SELECT 1 FROM {META} WHERE key = 'fence' AND value <> ''"))
 
     def claim(self, owner: str) -> Progress:
         with self._db.write():
@@ -113,8 +111,8 @@ class SqliteTarget:
     def progress(self) -> Progress | None:
         found = self._db.rows(
             "SELECT owner, applied, applying_to, identity, offsets, captured_at_ms, applied_at_ms, highest, "
-            f"coalesce((SELECT value FROM {_META} WHERE key = 'token'), '0'), "
-            f"coalesce((SELECT value FROM {_META} WHERE key = 'fence'), '') FROM {PROGRESS}"
+            f"coalesce((SELECT value FROM {META} WHERE key = 'token'), '0'), "
+            f"coalesce((SELECT value FROM {META} WHERE key = 'fence'), '') FROM {PROGRESS}"
         )
         if not found:
             return None
@@ -157,13 +155,13 @@ class SqliteTarget:
             self._keep_topics(same, token)
 
     def _kept(self) -> dict[str, Any]:
-        found = self._db.rows(f"SELECT value FROM {_META} WHERE key = ?", (_TOPICS,))
+        found = self._db.rows(f"SELECT value FROM {META} WHERE key = ?", (_TOPICS,))
         return json.loads(found[0][0]) if found else {"token": "", "topics": {}}
 
     def _keep_topics(self, topics: Mapping[str, str], token: str) -> None:
         text = json.dumps({"token": token, "topics": dict(topics)}, sort_keys=True)
         self._db.run(
-            f"INSERT INTO {_META}(key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value "
+            f"INSERT INTO {META}(key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value "
             "WHERE value <> excluded.value",
             (_TOPICS, text),
         )
@@ -321,7 +319,7 @@ class SqliteTarget:
         for key in keys:
             names = ", ".join(f"k{at}" for at in range(len(key)))
             marks = ", ".join(map(mark, key))
-            sql = f"INSERT INTO {_LOG}(ts, tab, op, {names}) VALUES ({self._now_ms}, ?, 'b', {marks})"
+            sql = f"INSERT INTO {LOG}(ts, tab, op, {names}) VALUES ({self._now_ms}, ?, 'b', {marks})"
             statements.append((sql, (number, *key)))
         self._db.run_all(statements)
 

@@ -15,9 +15,9 @@ import pytest
 
 from adapters.sqlite import SqliteDatabase
 from capture.install import install, rebuild
-from capture.sqlite_triggers import ALL_RULES, LOG, Rules, key_expressions, log_statements, trigger_statements
+from capture.sqlite_triggers import ALL_RULES, Rules, key_expressions, log_statements, trigger_statements
 from schemas.introspect import introspect
-from schemas.model import Table
+from schemas.model import LOG, Table
 from tests.model.sql_workload import late_trigger, schema, statement
 
 RUNS = int(os.environ.get("TAILRACE_MODEL_RUNS", "300"))

@@ -10,9 +10,9 @@ import pytest
 from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
 from capture.install import install, rebuild, request_resync, touch, uninstall
-from capture.sqlite_triggers import LOG
 from schemas.errors import Code, Refusal
 from schemas.introspect import introspect
+from schemas.model import LOG
 
 SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
 

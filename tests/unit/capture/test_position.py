@@ -14,9 +14,9 @@ from capture.install import accept_history, install
 from capture.position import Known, known_of, start_position
 from capture.prune import prune
 from capture.sqlite_source import SqliteSource
-from capture.sqlite_triggers import LOG
 from schemas.change import Notice, NoticeKind, Watermark
 from schemas.errors import Code, Refusal
+from schemas.model import LOG
 from schemas.ports import TopicSettings
 from schemas.wire import notice_message, watermark_message
 from tests.fakes.transport import FakeTransport

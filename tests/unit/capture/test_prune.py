@@ -10,7 +10,7 @@ import pytest
 from adapters.sqlite import SqliteDatabase
 from capture.install import install
 from capture.prune import LOCK_WAIT_MS, next_prune_ms, prune
-from capture.sqlite_triggers import LOG, META
+from schemas.model import LOG, META
 
 ENTRIES = 50
 

@@ -11,10 +11,9 @@ from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
 from capture.install import install, touch
 from capture.sqlite_source import SqliteSource, rows_sql
-from capture.sqlite_triggers import LOG
 from schemas.change import Position
 from schemas.introspect import introspect
-from schemas.model import BadText, Key, KeyKind, Row, Table
+from schemas.model import LOG, BadText, Key, KeyKind, Row, Table
 
 BAD = "CAST(x'66ff' AS TEXT)"
 

@@ -11,13 +11,12 @@ from adapters.registry import TopicRegistry
 from adapters.sqlite import SqliteDatabase
 from capture.install import install, request_resync, touch
 from capture.sqlite_source import SqliteSource
-from capture.sqlite_triggers import LOG
 from capture.tail import CaptureSettings, CaptureTail
 from schemas.avro import plan_of, unframe
 from schemas.change import Message, Notice, Stored, TopicPartition, Watermark
 from schemas.errors import Code, Refusal, TailraceError, Transient
 from schemas.introspect import introspect
-from schemas.model import KeyKind, Row
+from schemas.model import LOG, KeyKind, Row
 from schemas.names import notice_topic, topic_of, watermark_topic
 from schemas.rows import RowCodec
 from schemas.wire import notice_of, seq_of, watermark_of
