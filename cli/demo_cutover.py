@@ -157,7 +157,9 @@ class Story:
                 if now != said:
                     said = now
                     why = state["health"]["step"]["reason"] if state["stage"] in STEPS else state["reason"]
-                    line = f"  {now[0]:.0%} of the reads on PostgreSQL: {now[1]}, {why}"
+                    # Without enough requests a look concludes nothing; that is what the first looks of a step are.
+                    stage = "waits" if now[1] == "inconclusive" else now[1]
+                    line = f"  {now[0]:.0%} of the reads on PostgreSQL: {stage}, {why}"
                     self.console.print(line, highlight=False, soft_wrap=True)
                 show()
                 if state["stage"] not in STEPS:
