@@ -160,5 +160,6 @@ def migration_line(document: dict[str, Any]) -> str:
         Authority.COMPLETED: "completed: PostgreSQL is the database",
     }[Authority(document["authority"])]
     failed = f"; the last attempt was taken back: {document['failed']}" if document["failed"] else ""
-    share = f", {document['read_share']:.0%} of the reads" if 0 < document["read_share"] < 1 else ""
+    shifted = document["read_share"] and document["authority"] == Authority.SOURCE
+    share = f", {document['read_share']:.0%} of the reads go to PostgreSQL" if shifted else ""
     return f"migration: {document['phase']}, {side}{share} (token {document['token']}){failed}"
