@@ -68,7 +68,10 @@ def findings(
     ]
     if found.partitions != wanted.partitions:
         text = f"{found.partitions} partitions, {wanted.partitions} are configured"
-        hint = "a topic's partition count never changes: set transport.partitions back"
+        hint = (
+            "a topic's partition count never changes: set transport.partitions back; where partitions were added to the topic: "
+            f"kafka-topics.sh --bootstrap-server HOST:PORT --delete --topic {name}, start capture, then do what it says"
+        )
         refused.insert(0, Finding(name, "refused", text, hint))
     warnings = []
     if found.replicas < replicas:

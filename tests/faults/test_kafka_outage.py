@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -19,9 +20,12 @@ import pytest
 
 from embedded.kafka import EmbeddedKafka, absent
 from examples.legal_cases.build import LEDGER_TOTAL
+from tests.applied import AppliedOnce
 from tests.fix_kafka import JARS
 from tests.fix_pipeline import Pipeline
 from tests.proxy import Proxy
+
+LEDGER = "tailrace.cases.t-ledger"
 
 
 class Streamed:
@@ -35,23 +39,28 @@ class Streamed:
         self.broker.start()
         self.proxy.start(self.broker.port)
         self.pipeline = Pipeline(folder / "run", url, kafka=f"127.0.0.1:{self.proxy.port}")
+        self.applied = AppliedOnce(self.pipeline.folder, url)
 
     def follow(self) -> None:
         self.pipeline.install()
         self.pipeline.start()
         self.pipeline.settle(timeout_s=120)
+        self.applied.begin()
 
-    def settle_equal(self) -> None:
-        """Caught up, every row equal, and the sample application's own sums right on the source."""
+    def settle_equal(self) -> int:
+        """Caught up, every row equal and applied once, and the sample application's own sums right on the source. Returns
+        how many rows were counted."""
         self.pipeline.end_writers()
         self.pipeline.settle(timeout_s=180)
         assert {None} == {process.poll() for process in self.pipeline.processes.values()}, self.pipeline.story()
         assert all(report.clean for report in self.pipeline.verify())
+        counted = self.applied.check()
         with closing(sqlite3.connect(self.pipeline.folder / "cases.db")) as app:
             assert (LEDGER_TOTAL,) == app.execute("SELECT sum(balance) FROM ledger").fetchone()
             assert (app.execute("SELECT count(*) FROM cases").fetchone()[0],) == app.execute(
                 "SELECT value FROM counters WHERE name = 'cases'"
             ).fetchone()
+        return counted
 
     def lag(self) -> int | None:
         document = json.loads(self.pipeline.run("status", "--json").stdout)
@@ -93,7 +102,7 @@ def test_broker_killed_and_started_again_on_its_data(streamed: Streamed, gone_s:
     # The writers write on: whoever says 0 here is wrong.
     assert all(lag is None or lag > 0 for lag in lags), lags
     streamed.broker.start()
-    streamed.settle_equal()
+    assert streamed.settle_equal() > 0
 
 
 @pytest.mark.slow
@@ -108,7 +117,7 @@ def test_a_leader_that_stands_still_and_goes_on(streamed: Streamed) -> None:
         os.kill(streamed.broker.pid, signal.SIGSTOP)
         time.sleep(3)
         os.kill(streamed.broker.pid, signal.SIGCONT)
-    streamed.settle_equal()
+    assert streamed.settle_equal() > 0
 
 
 @pytest.mark.slow
@@ -125,7 +134,7 @@ def test_a_network_that_is_slow_cut_and_silent(streamed: Streamed) -> None:
     streamed.proxy.blackhole = True
     time.sleep(4)
     streamed.proxy.blackhole = False
-    streamed.settle_equal()
+    assert streamed.settle_equal() > 0
 
 
 @pytest.mark.slow
@@ -177,6 +186,49 @@ def test_settings_that_an_administrator_changes_are_refused_by_name(streamed: St
         assert "3 partitions" in said
     finally:
         admin.close()
+
+
+@pytest.mark.soak
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_settings_that_an_administrator_changes_are_mended_by_the_command_that_is_printed(streamed: Streamed) -> None:
+    pipeline = streamed.pipeline
+    streamed.follow()
+    pipeline.write(seconds=4, rate=60)
+    admin = _admin(streamed.broker.port)
+    try:
+        _alter(admin, LEDGER, {"cleanup.policy": "delete", "retention.ms": "60000"})
+        pipeline.kill("capture")
+        pipeline.start("capture")
+        (pairs,) = re.findall(rf"--alter --topic {LEDGER} --add-config (\S+)", _refused(pipeline, "capture"))
+        _alter(admin, LEDGER, dict(pair.split("=") for pair in pairs.split(",")))
+        pipeline.start("capture")
+        assert streamed.settle_equal() > 0
+
+        admin.create_partitions({LEDGER: 3})
+        pipeline.kill("capture")
+        pipeline.start("capture")
+        assert f"--delete --topic {LEDGER}" in _refused(pipeline, "capture")
+        admin.delete_topics([LEDGER])
+        pipeline.start("capture")
+        for role in ("capture", "sink"):
+            assert "tailrace reset cases" in _refused(pipeline, role)
+        done = pipeline.run("reset", "cases", "--yes", "cases")
+        assert 0 == done.returncode, done.stderr
+    finally:
+        admin.close()
+    pipeline.kill("snapshot")
+    pipeline.start()
+    pipeline.write(seconds=3, rate=60, seed=8)
+    pipeline.end_writers()
+    pipeline.settle(timeout_s=180)
+    assert all(report.clean for report in pipeline.verify())
+
+
+def _refused(pipeline: Pipeline, role: str) -> str:
+    """What a daemon said last that ended with exit code 3."""
+    assert 3 == pipeline.processes[role].wait(timeout=120), pipeline.story()
+    return (pipeline.folder / f"{role}.stderr").read_text()
 
 
 def _admin(port: int) -> Any:
