@@ -19,7 +19,7 @@ from functools import partial
 
 from adapters.postgres import Postgres
 from capture.postgres_touch import touch_all
-from capture.postgres_triggers import PRUNED, TRIGGERS
+from capture.postgres_triggers import ACKNOWLEDGED, TRIGGERS
 from schemas.back_columns import Grown, Seen, grow
 from schemas.errors import Code, Superseded
 from schemas.plan import TablePlan, plan_to_json
@@ -73,7 +73,7 @@ class Changes:
 def remember(target: Postgres, plans: Sequence[TablePlan]) -> None:
     """In the transaction of the open."""
     target.run(f"DELETE FROM {SHAPES}")
-    target.run(f"DELETE FROM {PRUNED}")  # what the log held before the open belongs to the forward stream
+    target.run(f"DELETE FROM {ACKNOWLEDGED}")  # what the log held before the open belongs to the forward stream
     target.run(
         _REMEMBER,
         (

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 from adapters.postgres import Postgres
 from capture.postgres_shapes import Changes, changed, stamp
-from capture.postgres_triggers import LABEL, PRUNED, PRUNED_TO, entries_sql, keys_sql, prune_sql, rows_sql
-from schemas.change import Position
+from capture.postgres_triggers import ACKNOWLEDGE, ACKNOWLEDGED, LABEL, entries_sql, keys_sql, prune_sql, rows_sql
+from schemas.change import Position, Stored, Watermark
 from schemas.errors import Code, Failed, Misfit
 from schemas.model import Key, Row
 from schemas.plan import TablePlan, read_as
 from schemas.rows import RowCodec
+from schemas.wire import TOPICS, watermark_message, watermark_of
 
 NOTHING = "1:1:"
 """A snapshot that sees no transaction."""
@@ -149,18 +150,22 @@ class PostgresSource:
         self._target.close()
         self._flusher.close()
 
-    def prune(self, acknowledged: Position, *, batch_rows: int) -> int:
+    def prune(self, acknowledged: Watermark, *, batch_rows: int) -> int:
         """Take out entries that every later snapshot sees as older than the acknowledged one. Returns how many."""
         with self._target.transaction():
             gone = self._target.run(prune_sql(), (self._name, acknowledged.token, batch_rows))
             if gone:
-                self._target.run(PRUNED_TO, (self._name, acknowledged.seq))
+                message = watermark_message("", acknowledged)
+                topics = message.headers[0][1].decode()
+                self._target.run(ACKNOWLEDGE, (self._name, (message.value or b"").decode(), topics))
         return gone
 
-    def pruned_to(self) -> int:
-        """Label up to which nothing can be read from the log any more."""
-        found = self._target.rows(f"SELECT label FROM {PRUNED} WHERE source = %s", (self._name,))
-        return int(found[0][0]) if found else 0
+    def acknowledged(self) -> Watermark | None:
+        """The one up to which nothing can be read from the log any more."""
+        found = self._target.rows(f"SELECT watermark, topics FROM {ACKNOWLEDGED} WHERE source = %s", (self._name,))
+        for text, topics in found:
+            return watermark_of(Stored("", 0, 0, 0, None, text.encode(), ((TOPICS, topics.encode()),)))
+        return None
 
 
 def _restored(codec: RowCodec, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Key, Row, str]]:

@@ -25,7 +25,7 @@ from capture.outlet import WATERMARKS, Outlet
 from capture.position import known_of, refuse_lost_stream
 from capture.postgres_shapes import Changes
 from capture.postgres_source import LoggedKey, PostgresSource, PostgresView, Read
-from capture.publish import Publisher, rewound
+from capture.publish import Publisher
 from ops.points import reach
 from schemas.avro import frame, subject_of_value, value_schema
 from schemas.back_columns import Grown
@@ -155,6 +155,9 @@ class PostgresTail:
         plans = [self._of_back(plan) for plan in start.plans]
         self._transport.create_topics({self._watermarks: WATERMARKS, self._notices: TopicSettings()})
         known = known_of(self._transport, watermarks=self._watermarks, notices=self._notices)
+        last, acknowledged = known.last, self._source.acknowledged()
+        if acknowledged is not None and (last is None or last.seq < acknowledged.seq):
+            last = acknowledged  # the watermarks were lost, alone or with what they speak of
         publisher = Publisher(
             self._transport,
             self._registry,
@@ -172,20 +175,15 @@ class PostgresTail:
             topic=self._watermarks,
             source=self._source.name,
             identity=start.identity,
-            last=known.last,
+            last=last,
         )
         self._source.use(plans)
         self._codecs = {plan.table: RowCodec(read_as(plan)) for plan in plans}
-        last = known.last
         further = last is not None and last.token and last.seq >= start.position.seq
         self._position = Position(last.seq, last.token) if last is not None and further else start.position
         if further:
             # Of an earlier way back nothing is owed any more, and whoever made its topics again did no harm.
             refuse_lost_stream(last, publisher.topics, publisher.ends, source=self._source.name, void=start.void)
-        if self._position.seq < self._source.pruned_to():
-            raise rewound(
-                f"topic {self._watermarks} no longer says how far it was, and the log is pruned", self._source.name
-            )
         self._behind = True
         self._started = start
 
@@ -283,7 +281,7 @@ class PostgresTail:
         now_ms = self._clock.monotonic_ms()
         if self._outlet.last is not None and now_ms >= self._prune_due_ms:
             last = self._outlet.last
-            gone = self._source.prune(Position(last.seq, last.token), batch_rows=self._settings.prune_batch_rows)
+            gone = self._source.prune(last, batch_rows=self._settings.prune_batch_rows)
             more = gone >= self._settings.prune_batch_rows
             self._prune_due_ms = now_ms + (50 if more else self._settings.prune_every_ms)
         return False

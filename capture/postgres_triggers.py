@@ -17,9 +17,9 @@ from schemas.names import beside_parameters, quote, short, text_literal
 from schemas.plan import ColumnPlan, TablePlan
 
 LOG = "tailrace.log"
-PRUNED = "tailrace.log_pruned"
-"""Label of the acknowledged snapshot up to which entries of a source were taken out, since the target opened. Without it a
-stream that was lost with its watermarks would be begun again at the open, and nobody would miss what the log no longer has."""
+ACKNOWLEDGED = "tailrace.log_acknowledged"
+"""The watermark up to which entries of a source were taken out, since the target opened. Without it a stream that was lost with
+its watermarks would be begun again at the open, and nobody would miss what the log no longer has."""
 TRUNCATE_TRIGGER = "tailrace_log_truncate"
 TRIGGERS = ("tailrace_log_insert", "tailrace_log_update", "tailrace_log_delete", TRUNCATE_TRIGGER)
 
@@ -29,7 +29,7 @@ LOG_STATEMENTS = (
         ts timestamptz NOT NULL DEFAULT clock_timestamp(), source text NOT NULL, tab text NOT NULL,
         op "char" NOT NULL, key jsonb NOT NULL)""",
     f"CREATE INDEX IF NOT EXISTS tailrace_log_xid ON {LOG}(xid)",
-    f"CREATE TABLE IF NOT EXISTS {PRUNED}(source text PRIMARY KEY, label bigint NOT NULL)",
+    f"CREATE TABLE IF NOT EXISTS {ACKNOWLEDGED}(source text PRIMARY KEY, watermark text NOT NULL, topics text NOT NULL)",
     """CREATE OR REPLACE FUNCTION tailrace.refuse_truncate() RETURNS trigger LANGUAGE plpgsql AS $refuse$
 BEGIN
     RAISE EXCEPTION 'TRUNCATE of % would be lost to the way back: it names no rows', TG_TABLE_NAME
@@ -169,9 +169,9 @@ LABEL = "SELECT s::text, txid_snapshot_xmax(s) - (SELECT count(*) FROM txid_snap
 snapshots with one xmin and different states have different ones (Case *xmin ties*)."""
 
 
-PRUNED_TO = (
-    f"INSERT INTO {PRUNED} VALUES (%s, %s) ON CONFLICT (source) DO UPDATE "
-    f"SET label = greatest({PRUNED}.label, EXCLUDED.label)"
+ACKNOWLEDGE = (
+    f"INSERT INTO {ACKNOWLEDGED} VALUES (%s, %s, %s) ON CONFLICT (source) DO UPDATE "
+    "SET watermark = EXCLUDED.watermark, topics = EXCLUDED.topics"
 )
 
 

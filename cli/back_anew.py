@@ -24,7 +24,7 @@ from adapters.postgres import Postgres
 from capture import meta as metas
 from capture.position import last_watermark, stamp_of
 from capture.postgres_touch import touch_absent, touch_all
-from capture.postgres_triggers import LABEL, PRUNED
+from capture.postgres_triggers import ACKNOWLEDGED, LABEL
 from cli.cutover_wiring import actor
 from cli.way_back import back_prefix
 from cli.wiring import open_target, open_transport
@@ -97,7 +97,7 @@ def begin_back_anew(
             detail={"source": source, "void": stamp_of(last), "rows": sent},
         )
         # Whatever is read from the open on now ends with the keys of all rows.
-        target.run(f"DELETE FROM {PRUNED} WHERE source = %s", (source,))
+        target.run(f"DELETE FROM {ACKNOWLEDGED} WHERE source = %s", (source,))
         reach("back_anew.logging")
     reach("back_anew.logged")
     _take_up(db, label, int(target.rows(LABEL)[0][1]))

@@ -102,6 +102,8 @@ class SinkTail:
             raise Superseded(
                 Code.PROGRESS_LOST, "another sink took this source over", source=self._source, hint="stop one of them"
             )
+        if self._progress is None or self._progress.phase != progress.phase:
+            self._usable_topics = {}  # while this one rested, topics may have been made again
         self._progress = progress
         if not progress.open:
             return False

@@ -99,3 +99,37 @@ def test_watermarks_of_the_way_back_made_again_are_written_again(rig: Rig) -> No
     assert rig.target_rows("cases") == rig.source_rows("cases")
     rig.rollback().run(reason="test")
     assert {} == rig.row.read().no_rollback
+
+
+def test_a_capture_that_restarts_without_its_watermarks_goes_on(rig: Rig) -> None:
+    """The target remembers up to where it took entries out: what these speak of is still there, so nothing is lost."""
+    rig.switch().run(rig.row.read())
+    app = application(rig)
+    app.run("INSERT INTO cases.t VALUES (10, 'there', NULL)")
+    rig.settle_back()
+    for _ in range(20):
+        rig.clock.sleep(0.3)
+    assert [(0,)] == rig.target.rows("SELECT count(*) FROM tailrace.log WHERE source = 'cases'")
+    _made_again(rig, WATERMARKS)
+    rig.sides["cases"].back_capture._half._started = None  # type: ignore[attr-defined]
+    app.run("INSERT INTO cases.t VALUES (11, 'there', NULL)")
+    rig.settle_back()
+    assert rig.target_rows("cases") == rig.source_rows("cases")
+    rig.rollback().run(reason="test")
+    assert {} == rig.row.read().no_rollback
+
+
+def test_a_stream_that_is_lost_whole_while_capture_is_away_is_missed(rig: Rig) -> None:
+    """No process remembers it, the sink has read none of it, and the target's log is pruned: the target alone knows."""
+    rig.switch().run(rig.row.read())
+    rig.stopped = {"back_sink"}
+    application(rig).run("INSERT INTO cases.t VALUES (10, 'there', NULL)")
+    for _ in range(20):
+        rig.clock.sleep(0.3)
+    for topic in (TOPIC, WATERMARKS, NOTICES):
+        _made_again(rig, topic)
+    rig.sides["cases"].back_capture._half._started = None  # type: ignore[attr-defined]
+    rig.stopped = set()
+    _until_lost(rig)
+    with pytest.raises(Refusal):
+        rig.rollback().run(reason="test")
