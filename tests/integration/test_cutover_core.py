@@ -319,3 +319,23 @@ def test_pruning_for_one_source_leaves_the_entries_of_another(rig: Rig) -> None:
     assert 0 == rig.target.rows("SELECT count(*) FROM tailrace.log WHERE source = 'auth'")[0][0]
     rig.settle_back()
     assert rig.target_rows("cases") == rig.source_rows("cases")
+
+
+def test_a_fence_that_waits_for_a_writer_keeps_its_lease(rig: Rig) -> None:
+    """The writer may outlive the lease: it is renewed before each attempt, or the steward would take the switch back."""
+    writer = rig.sqlite(rig.sides["cases"].path)
+    writer.run("BEGIN IMMEDIATE")
+    writer.run("INSERT INTO t VALUES (50, 'long', NULL)")
+    leases: set[object] = set()
+    looked = []
+
+    def finish() -> None:
+        looked.append(1)
+        leases.update(rig.target.rows("SELECT lease_until FROM tailrace.migration WHERE authority = 'to_target'"))
+        if len(looked) == 8:
+            writer.run("COMMIT")
+
+    rig.between = finish
+    rig.switch(fence_budget_s=1e6).run(rig.row.read())
+    assert len(leases) >= 4
+    assert (50, "long", None) in rig.target_rows("cases")
