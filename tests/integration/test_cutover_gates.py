@@ -194,9 +194,10 @@ def _break(migration: Migration, case: str) -> tuple[str, str]:
             # Capture sends a sign of life every few seconds and the sink applies it: these two daemons are the way back.
             return "alive cases: 6", "do capture and sink run?"
         case "reverse stream":
-            stream = migration.config.path(migration.config.transport.path)
-            stream.parent.mkdir(parents=True, exist_ok=True)
-            stream.write_bytes(b"no local log" * 1000)
+            # Another file: the rig has its own one open, and its -wal would hold what is overwritten here.
+            (rig.folder / "broken.db").write_bytes(b"no local log" * 1000)
+            text = migration.path.read_text()
+            migration.path.write_text(text.replace("[transport]", '[transport]\npath = "broken.db"'))
             return "way back stream: ", "tailrace"
         case "reverse quarantine":
             rig.sides["auth"].app.run("INSERT INTO _tailrace_quarantine VALUES ('t', x'00', '[1]', 'misfit', 1)")
