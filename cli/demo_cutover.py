@@ -273,7 +273,9 @@ class Story:
 
     def _paused(self, where: str, pause_s: float, more: str) -> None:
         self.pauses.append(f"{where} {pause_s * 1000:.0f} ms")
-        self.console.print(f"  nobody could write for [bold]{pause_s * 1000:.0f} ms[/bold]{more}", highlight=False)
+        self.console.print(
+            f"  nobody could write for [bold]{pause_s * 1000:.0f} ms[/bold]{more}", highlight=False, soft_wrap=True
+        )
 
     def _work(self, name: str, side: str) -> None:
         """People work on this side for a while, and everything they were ever told is looked for there."""
