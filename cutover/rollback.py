@@ -35,6 +35,8 @@ class RollbackSettings:
     lease_s: float = 10.0
     close_budget_s: float = 5.0
     drain_budget_s: float = 30.0
+    ready_budget_s: float = 10.0
+    """So long the way back may take to arrive where it stands, before anything is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class Rollback:
                 # Here, too: a table that is gone cannot be closed, and the refusal should say why.
                 refuse_lost(self._guard.changes().lost)
                 refuse_kept(self._look_back(), hint=MEND)
+                self._see_it_arrive()
                 token, lifted = self._return(self._close(before, reason), reason)
             case Authority.TO_SOURCE:
                 token, lifted = self._return(before, reason)
@@ -184,6 +187,28 @@ class Rollback:
         lifted = self._fence.lift(token)
         self._told(Authority.SOURCE, token)
         return token, lifted
+
+    def _see_it_arrive(self) -> None:
+        """While the target is still open: a way back that stands still would leave both sides closed until somebody starts
+        it, and what it owes now need not be waited for then (test_a_way_back_that_stands_still_closes_nothing)."""
+        try:
+            drain(
+                self._drain_to(),
+                self._look_back,
+                self._clock,
+                budget_s=self._settings.ready_budget_s,
+                keep_lease=lambda: None,
+            )
+        except Transient as error:
+            if error.code is not Code.DRAIN_TIMEOUT:
+                raise
+            raise Transient(
+                Code.DRAIN_TIMEOUT,
+                f"nothing was closed, writes stay on PostgreSQL: the way back stands still or is far behind ({error.message})",
+                source=error.source,
+                position=error.position,
+                hint="tailrace status: do capture and sink run? then tailrace rollback again",
+            ) from error
 
     def _close(self, before: Migration, reason: str) -> Migration:
         deadline_s = self._clock.monotonic_s() + self._settings.close_budget_s

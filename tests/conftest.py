@@ -6,7 +6,6 @@ pytest_plugins = [
     "tests.fix_postgres",
     "tests.fix_registry",
     "tests.fix_pipeline",
-    "tests.faults.fix_cutover",
     "tests.fix_tls",
     "tests.fix_valkey",
 ]

@@ -43,10 +43,10 @@ class Pipeline:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.writers: list[subprocess.Popen[bytes]] = []
 
-    def install(self) -> None:
+    def install(self, *, wal: bool = True) -> None:
         _prepare_target(self.config)
         for name in self.config.source_databases:
-            _install(self.config, name, wal=True)
+            _install(self.config, name, wal=wal)
 
     def start(self, *roles: str, at: str = "") -> None:
         """Start daemons; `at` arms a fault point, e.g. `sink.after_commit=kill`."""

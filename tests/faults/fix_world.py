@@ -166,8 +166,8 @@ class World:
         migration.install()
         migration.begin_writing()
         migration.start("capture", "sink")
-        migration.start("snapshot", at="snapshot.mid_chunk=pause:3")
-        migration.until(lambda: migration.stands("snapshot"), timeout_s=90)
+        migration.start("snapshot", at="snapshot.mid_chunk=pause:2")
+        migration.until(lambda: migration.stands("snapshot"), timeout_s=180)
 
     def _arm(self) -> None:
         """Where the daemon is killed by itself in the middle of something."""
@@ -175,7 +175,7 @@ class World:
             role = "capture" if self.cell.fault is Fault.KILL_CAPTURE else "sink"
             self.migration.kill(role)
             self.migration.start(role, at=f"{self.cell.point}=kill:2")
-            self.migration.settle()
+            self.migration.until(self.migration.follows, timeout_s=90)
 
     # -- the fault -----------------------------------------------------------------------------------------------
 
@@ -299,7 +299,7 @@ class World:
             self.migration.until(lambda: self.migration.status()["authority"] == "source", timeout_s=60)
             share = self.migration.status()["read_share"]
             assert share in (step / 100, 0.0), (step, share)
-            self.migration.settle(timeout_s=90)
+            self.migration.until(self.migration.follows, timeout_s=90)
 
     def distributed(self) -> bool:
         """Redis holds the route that the row says."""

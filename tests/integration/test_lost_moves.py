@@ -12,7 +12,7 @@ from adapters.postgres import Postgres
 from cli.migration import migration_line, with_lost_moves
 from cutover.behind import believed, lost_moves
 from schemas.authority import Authority, Phase
-from schemas.errors import Code, Failed, Refusal
+from schemas.errors import Code, Failed, Refusal, Transient
 from tests.cutover_rig import Rig
 from tests.integration.test_cutover_core import application
 
@@ -128,6 +128,22 @@ def test_a_fenced_source_is_lifted_when_a_lost_switch_is_accepted(rig: Rig) -> N
     rig.sides["cases"].app.run("INSERT INTO t VALUES (20, 'open', NULL)")
     with pytest.raises(Failed, match="has not switched"):
         application(rig).run("INSERT INTO cases.t VALUES (21, 'late', NULL)")
+
+
+@pytest.mark.parametrize("half", ["back_capture", "back_sink"])
+def test_a_way_back_that_stands_still_closes_nothing(rig: Rig, half: str) -> None:
+    """Both sides would be closed for as long as its daemon is away."""
+    rig.switch().run(rig.row.read())
+    app = application(rig)
+    rig.stopped = {half}
+    app.run("INSERT INTO cases.t VALUES (40, 'there', NULL)")
+    with pytest.raises(Transient, match="nothing was closed"):
+        rig.rollback().run(reason="test")
+    assert Authority.TARGET == rig.row.read().authority
+    app.run("INSERT INTO cases.t VALUES (41, 'still there', NULL)")
+    rig.stopped = set()
+    rig.rollback().run(reason="test")
+    assert [1, 2, 40, 41] == [row[0] for row in rig.source_rows("cases")]
 
 
 def test_a_clock_that_is_set_back_an_hour_stops_neither_stream(rig: Rig) -> None:
