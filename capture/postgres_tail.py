@@ -22,14 +22,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from capture.outlet import WATERMARKS, Outlet
-from capture.position import known_of, refuse_lost_stream
+from capture.position import known_of, refuse_lost_stream, stamp_of
 from capture.postgres_shapes import Changes
 from capture.postgres_source import LoggedKey, PostgresSource, PostgresView, Read
 from capture.publish import Publisher
 from ops.points import reach
 from schemas.avro import frame, subject_of_value, value_schema
 from schemas.back_columns import Grown
-from schemas.change import Notice, NoticeKind, Op, Position, Record
+from schemas.change import Notice, NoticeKind, Op, Position, Record, Watermark
+from schemas.errors import Code, Refusal
 from schemas.names import notice_topic, topic_of, watermark_topic
 from schemas.plan import TablePlan, read_as
 from schemas.policy import Policies
@@ -51,6 +52,8 @@ class Start:
     """Of the shapes that these plans belong to, read before them (postgres_shapes.stamp)."""
     void: str = ""
     """Stamp of the watermark that was given up with what it says was acknowledged (cli/back_anew.py)."""
+    timeline: str = ""
+    """Of the server: a standby that is promoted begins a new one, and may lack what the last watermark has seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,10 @@ class ReverseSettings:
     prune_batch_rows: int = 2000
     topic: TopicSettings = field(default_factory=TopicSettings)
     policies: Policies = field(default_factory=Policies)
+
+
+def _marks(start: Start) -> tuple[int, str, str]:
+    return start.token, start.stamp, start.timeline
 
 
 class PostgresTail:
@@ -110,7 +117,7 @@ class PostgresTail:
         if start is None:
             self._started = None
             return False
-        if self._started is None or (self._started.token, self._started.stamp) != (start.token, start.stamp):
+        if self._started is None or _marks(self._started) != _marks(start):
             self._start(start)
             return True
         self._look()
@@ -141,7 +148,7 @@ class PostgresTail:
     def _mark(self, position: Position, *, heartbeat: bool = False) -> None:
         if self._outlet.last is None or self._outlet.last.token != position.token:
             self._source.make_durable()
-        self._outlet.watermark(position, heartbeat=heartbeat)
+        self._outlet.watermark(position, fingerprint=self._timeline(), heartbeat=heartbeat)
 
     def _look(self) -> None:
         """A topic that is missing is made by the start that follows, which then looks at its id."""
@@ -184,8 +191,25 @@ class PostgresTail:
         if further:
             # Of an earlier way back nothing is owed any more, and whoever made its topics again did no harm.
             refuse_lost_stream(last, publisher.topics, publisher.ends, source=self._source.name, void=start.void)
+            self._refuse_other_timeline(last, start)
         self._behind = True
         self._started = start
+
+    def _refuse_other_timeline(self, last: Watermark | None, start: Start) -> None:
+        """Numbers of transactions that were lost with the old server are given out again, and what is written under them
+        would pass for seen (test_a_promoted_standby_is_no_way_back)."""
+        known = "" if last is None or stamp_of(last) == start.void else last.fingerprint
+        if known and start.timeline and known != start.timeline:
+            raise Refusal(
+                Code.STREAM_REWOUND,
+                f"the target went on as another server (timeline {known}, now {start.timeline}), which may lack "
+                "transactions whose changes came back already",
+                source=self._source.name,
+                position=self._position.seq,
+            )
+
+    def _timeline(self) -> str:
+        return self._started.timeline if self._started is not None else ""
 
     def _mark_of(self, table: str, column: str) -> str:
         return self._settings.policies.of(self._source.name, table, column).mark
@@ -206,7 +230,7 @@ class PostgresTail:
         reach("reverse.before_shape")
         self._outlet.send({}, notices)
         reach("reverse.after_shape")
-        self._outlet.watermark(self._position)
+        self._outlet.watermark(self._position, fingerprint=start.timeline)
         reach("reverse.shape_marked")
         known = {plan.table: plan for plan in start.plans}
         for one in grown:

@@ -34,6 +34,7 @@ from sink.sqlite_target import SqliteTarget
 from sink.tail import SinkSettings, SinkTail
 
 ROW_LOOK_MS = 100
+TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
 
 
 def back_prefix(config: Config) -> str:
@@ -63,12 +64,17 @@ class StartOf:
         if row.authority not in (Authority.TARGET, Authority.TO_SOURCE):
             self._start = None
             return None
-        at = stamp(self._target, self._source)
-        if self._start is None or (self._start.token, self._start.stamp) != (row.token, at):
+        at, timeline = stamp(self._target, self._source), self._target.rows(TIMELINE)[0][0]
+        if self._start is None or (self._start.token, self._start.stamp, self._start.timeline) != (
+            row.token,
+            at,
+            timeline,
+        ):
             server = self._target.rows("SELECT system_identifier::text FROM pg_control_system()")[0][0]
             position = Position(row.reverse_label, row.reverse_start)
             plans = tuple(plans_of(self._target, self._source))
-            self._start = Start(row.token, position, str(server), plans, at, void(self._target, self._source))
+            void_topics = void(self._target, self._source)
+            self._start = Start(row.token, position, str(server), plans, at, void_topics, timeline)
         return self._start
 
     def keep(self, token: int, before: TablePlan, grown: Grown) -> None:

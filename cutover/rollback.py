@@ -251,9 +251,22 @@ class Rollback:
         return self._opened_again(before, reason)
 
     def _drain_to(self) -> dict[str, int]:
-        """Read after the guards have committed: everything that was ever acknowledged is at or below this label."""
-        _, label = self._target.rows(LABEL)[0]
-        return {source: int(label) for source in self._fence.carried()}
+        """Read after the guards have committed: everything that was ever acknowledged is at or below this label. Raises
+        Refusal(NO_ROLLBACK) where a source is past it: a server that lost transactions gives their numbers out again, and what
+        is written under them would pass for what came back already (test_a_server_behind_what_came_back_is_no_way_back)."""
+        found = self._look_back()
+        label = int(self._target.rows(LABEL)[0][1])
+        past = {source: one.applied for source, one in found.items() if one is not None and one.applied > label}
+        if past:
+            source, applied = next(iter(past.items()))
+            raise Refusal(
+                Code.NO_ROLLBACK,
+                f"the target stands at {label}, behind what came back from it: this server lost transactions",
+                source=source,
+                position=applied,
+                hint="point target_database_url at the server that has them; writes go on where they are",
+            )
+        return dict.fromkeys(self._fence.carried(), label)
 
     def _opened_again(self, before: Migration, reason: str) -> tuple[int, list[str]]:
         # A table that was changed on the closed side meanwhile is not carried from there on: its last rows may be missing.

@@ -131,6 +131,7 @@ class Rig:
         self.between: Callable[[], None] = lambda: None
         self.said: list[str] = []
         self.stopped: set[str] = set()
+        self.timeline = "00000001"
         self.sides = {name: Side(self, name, ddl or (TABLE,)) for name in ("auth", "cases")}
         self.row = AuthorityRow(self.target, actor="test")
 
@@ -193,7 +194,13 @@ class Rig:
         at = stamp(self.target, side.name)
         plans = tuple(plan for plan in self.plans() if plan.source == side.name)
         return Start(
-            row.token, Position(row.reverse_label, row.reverse_start), "server", plans, at, void(self.target, side.name)
+            row.token,
+            Position(row.reverse_label, row.reverse_start),
+            "server",
+            plans,
+            at,
+            void(self.target, side.name),
+            self.timeline,
         )
 
     def look(self) -> dict[str, Reached | None]:

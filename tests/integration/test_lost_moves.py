@@ -10,6 +10,7 @@ import pytest
 
 from adapters.postgres import Postgres
 from cli.migration import migration_line, with_lost_moves
+from cli.way_back import TIMELINE
 from cutover.behind import believed, lost_moves
 from schemas.authority import Authority, Phase
 from schemas.errors import Code, Failed, Refusal, Transient
@@ -144,6 +145,34 @@ def test_a_way_back_that_stands_still_closes_nothing(rig: Rig, half: str) -> Non
     rig.stopped = set()
     rig.rollback().run(reason="test")
     assert [1, 2, 40, 41] == [row[0] for row in rig.source_rows("cases")]
+
+
+def test_a_promoted_standby_is_no_way_back(rig: Rig) -> None:
+    """It may lack transactions that came back already, and gives their numbers out again: named, daemons and writes go on."""
+    assert [("00000001",)] == rig.target.rows(TIMELINE)
+    rig.switch().run(rig.row.read())
+    app = application(rig)
+    app.run("INSERT INTO cases.t VALUES (50, 'there', NULL)")
+    rig.settle_back()
+    rig.timeline = "00000002"
+    for _ in range(4):
+        rig.step()
+    assert any("timeline 00000001, now 00000002" in why for why in rig.row.read().no_rollback.values())
+    app.run("INSERT INTO cases.t VALUES (51, 'still there', NULL)")
+    with pytest.raises(Refusal, match="does not carry"):
+        rig.rollback().run(reason="test")
+    assert Authority.TARGET == rig.row.read().authority
+
+
+def test_a_server_behind_what_came_back_is_no_way_back(rig: Rig) -> None:
+    """Its labels lie below what the sources hold: a drain to them would be over before anything was carried."""
+    rig.switch().run(rig.row.read())
+    application(rig).run("INSERT INTO cases.t VALUES (60, 'there', NULL)")
+    rig.settle_back()
+    rig.sides["cases"].app.run("UPDATE _tailrace_progress SET applied = applied + 1000000")
+    with pytest.raises(Refusal, match="this server lost transactions"):
+        rig.rollback().run(reason="test")
+    assert Authority.TARGET == rig.row.read().authority
 
 
 def test_a_clock_that_is_set_back_an_hour_stops_neither_stream(rig: Rig) -> None:
