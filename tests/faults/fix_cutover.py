@@ -183,7 +183,7 @@ class Migration(Pipeline):
         """The verb stands still at the point, until SIGCONT."""
         for _ in range(3):
             made = self.verb(*arguments, at=f"{point}=pause")
-            self.until(lambda one=made: _state(one.pid) == "T" or one.poll() is not None, timeout_s=90)  # type: ignore[misc]
+            self.until(lambda one=made: _state(one.pid) == "T" or one.poll() is not None, timeout_s=180)  # type: ignore[misc]
             if made.poll() is None:
                 return made
             # A machine this slow lost the lease on the way, and the switch was taken back: what it should be.

@@ -18,7 +18,7 @@ BY_ITSELF_S = LEASE_S + 90
 
 def _marked(cell: Cell) -> object:
     marks = [] if cell.in_make_test else [pytest.mark.soak]
-    return pytest.param(cell, id=cell.name, marks=[*marks, pytest.mark.slow, pytest.mark.timeout(600)])
+    return pytest.param(cell, id=cell.name, marks=[*marks, pytest.mark.slow, pytest.mark.timeout(900)])
 
 
 def test_every_pair_has_a_cell_or_a_reason() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.faults.fix_cutover import LEASE_S, Migration
 
+pytestmark = pytest.mark.timeout(900)
 BY_ITSELF_S = LEASE_S + 90
 
 
