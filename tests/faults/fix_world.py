@@ -26,7 +26,7 @@ from tests.fix_kafka import JARS
 from tests.fix_postgres import start_server, with_database
 from tests.proxy import Proxy
 
-STOPPED_S = float(os.environ.get("TAILRACE_STOPPED_S", "8"))
+STOPPED_S = float(os.environ.get("TAILRACE_STOPPED_S", "12"))
 """Longer than the lease. The soak takes 30."""
 GONE_S = LEASE_S + 5
 DELAY_S = 0.15
