@@ -107,6 +107,7 @@ class Rollback:
                 refuse_lost(self._guard.changes().lost)
                 refuse_kept(self._look_back(), hint=MEND)
                 self._see_it_arrive()
+                reach("rollback.arrived")
                 token, lifted = self._return(self._close(before, reason), reason)
             case Authority.TO_SOURCE:
                 token, lifted = self._return(before, reason)

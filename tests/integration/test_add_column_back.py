@@ -172,17 +172,18 @@ def test_a_column_that_was_filled_before_it_was_not_null(rig: Rig) -> None:
 
 def test_a_column_that_comes_while_the_target_closes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The drain waits until the stream took it over, and for what it brings."""
-    rig.stopped = {"back_capture"}
 
     def late(name: str) -> None:
+        if name == "rollback.arrived":
+            rig.stopped = {"back_capture"}
+            add(rig, "w int DEFAULT 5")
+            rig.target.run("UPDATE cases.t SET w = 6 WHERE id = 1")
         if name == "rollback.closed":
             add(rig, "w int DEFAULT 5", table="auth.t")
             rig.target.run("UPDATE auth.t SET w = 6 WHERE id = 1")
             rig.stopped = set()
 
     monkeypatch.setattr("cutover.rollback.reach", late)
-    add(rig, "w int DEFAULT 5")
-    rig.target.run("UPDATE cases.t SET w = 6 WHERE id = 1")
     rig.rollback().run(reason="test")
     for name in rig.sides:
         assert [(6,), (5,)] == rig.source_rows(name, "SELECT w FROM t ORDER BY id")
@@ -194,15 +195,16 @@ def test_a_column_that_comes_while_the_target_closes(rig: Rig, monkeypatch: pyte
 
 def test_a_rollback_that_died_before_its_drain_brings_the_column(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The steward finishes it, one look at a time."""
-    rig.stopped = {"back_capture"}
 
     def dies(name: str) -> None:
+        if name == "rollback.arrived":
+            rig.stopped = {"back_capture"}
+            add(rig, "w int DEFAULT 5")
+            rig.target.run("UPDATE cases.t SET w = 6 WHERE id = 1")
         if name == "rollback.closed":
             raise KeyboardInterrupt
 
     monkeypatch.setattr("cutover.rollback.reach", dies)
-    add(rig, "w int DEFAULT 5")
-    rig.target.run("UPDATE cases.t SET w = 6 WHERE id = 1")
     with pytest.raises(KeyboardInterrupt):
         rig.rollback().run(reason="test")
     rig.target.run("UPDATE tailrace.migration SET lease_until = clock_timestamp() - interval '1 second'")
