@@ -198,13 +198,14 @@ def test_a_crash_between_any_two_steps_promises_nothing(rig: Rig, monkeypatch: p
 def test_a_rollback_that_lost_its_stream_is_finished(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both sides are closed: nothing can be written anew, and nothing that was written may be missing."""
     app = application(rig)
-    rig.stopped = {"back_sink"}
-    write(app, 0)
-    write_more(app)
-    for _ in range(20):
-        rig.clock.sleep(0.3)
 
     def dies(name: str) -> None:
+        if name == "rollback.arrived":
+            rig.stopped = {"back_sink"}
+            write(app, 0)
+            write_more(app)
+            for _ in range(20):
+                rig.clock.sleep(0.3)
         if name == "rollback.closed":
             raise KeyboardInterrupt
 
