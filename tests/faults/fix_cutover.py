@@ -69,7 +69,7 @@ class Migration(Pipeline):
         text = sample(
             {name: f"{name}.db" for name in SOURCES}, target_url="${TAILRACE_TEST_TARGET}", bootstrap_servers=kafka
         )
-        cutover = f"\n[cutover]\nlease_s = {LEASE_S}\ndrain_budget_s = 20.0\nfinal_verify_s = 20.0\n"
+        cutover = f"\n[cutover]\nlease_s = {LEASE_S}\ndrain_budget_s = 20.0\n"
         self.config_path.write_text(f"{text}\n{cutover}{more}")
         self.environment = {**os.environ, "TAILRACE_TEST_TARGET": reached or url}
         os.environ["TAILRACE_TEST_TARGET"] = reached or url
