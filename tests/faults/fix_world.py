@@ -161,7 +161,8 @@ class World:
         if self.cell.fault is Fault.KILL_UP:
             migration.start_up()
             migration.begin_writing()
-            migration.until(lambda: "snapshot.begin" in (migration.folder / "migration.log").read_text())
+            log = migration.folder / "migration.log"
+            migration.until(lambda: log.exists() and "snapshot.begin" in log.read_text(), timeout_s=90)
             return
         migration.install()
         migration.begin_writing()
