@@ -72,6 +72,7 @@ class Proxy:
             except OSError:
                 here.close()
                 continue
+            there.settimeout(None)  # of the connecting alone: a session that rests is no session that is cut
             self._open |= {here, there}
             self._run(self._forward, here, there)
             self._run(self._forward, there, here)
