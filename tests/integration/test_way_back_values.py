@@ -124,14 +124,11 @@ def test_a_row_that_comes_while_the_target_closes_is_named_and_given_up(
     app = application(rig)
 
     def late(name: str) -> None:
-        if name == "rollback.mid_close":
+        # The writer commits behind the last look of the rollback and before the guards.
+        if name == "rollback.arrived":
             app.run("UPDATE cases.m SET seconds = 'infinity' WHERE id = 2")
 
-    # The writer commits behind the look of the rollback and before the guards.
-    monkeypatch.setattr(
-        "cutover.rollback.refuse_kept",
-        lambda found, hint: late("rollback.mid_close") if not found["cases"].kept else None,
-    )
+    monkeypatch.setattr("cutover.rollback.reach", late)
     found = refusal(rig)
     assert "both sides are closed until then" in found.hint
     assert Authority.TO_SOURCE == rig.row.read().authority
