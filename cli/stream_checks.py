@@ -6,7 +6,7 @@ from capture.outlet import WATERMARKS
 from cli.check_result import CheckResult
 from cli.kafka import open_kafka
 from cli.way_back import back_prefix
-from cli.wiring import open_source, open_transport, topic_settings
+from cli.wiring import open_source, open_transport, refuse_folder, topic_settings
 from ops.config import Config
 from schemas.errors import TailraceError
 from schemas.introspect import introspect
@@ -16,9 +16,10 @@ from schemas.ports import TopicSettings
 
 def stream_checks(config: Config) -> list[CheckResult]:
     """Findings; what cannot be reached or is refused is one of them."""
-    if config.transport.kind != "kafka":
-        return []
     try:
+        if config.transport.kind != "kafka":
+            refuse_folder(config)
+            return []
         transport = open_kafka(config, for_s=0.0)
     except TailraceError as error:
         return [CheckResult("stream connects", "refused", error.message, error.hint)]

@@ -51,9 +51,19 @@ def open_transport(config: Config, *, say: Say | None = None) -> Transport:
     """The stream that is configured. `say`: what was altered of its topics."""
     if config.transport.kind == "kafka":
         return with_retries(open_kafka(config, say=say), TRANSPORT_CALLS)
-    path = config.path(config.transport.path)
+    path = refuse_folder(config)
     log = call_with_retries(lambda: LocalLog(path), for_s=OPEN_S)
     return with_retries(log, TRANSPORT_CALLS)
+
+
+def refuse_folder(config: Config) -> Path:
+    """Where the local log is, or will be. Raises ConfigError."""
+    path = config.path(config.transport.path)
+    if path.is_dir():
+        raise ConfigError(
+            Code.CONFIG_INVALID, f"transport.path: {path} is a folder, the stream is one file", hint="name a file in it"
+        )
+    return path
 
 
 def open_registry(config: Config, transport: Transport) -> Registry:
