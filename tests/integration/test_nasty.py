@@ -18,8 +18,9 @@ from cli.cutover_wiring import objects_of
 from cutover.objects import OpenedObjects
 from ops.config import load
 from schemas.ddl import full_name
+from schemas.errors import Failed
 from schemas.names import quote, text_literal
-from schemas.sequences import generated_key, identity_of
+from schemas.sequences import LAST, generated_key, identity_of
 from tests.live import Live
 from tests.nasty.build import NAMES, build
 from tests.nasty.meaning import differences
@@ -102,6 +103,11 @@ def opens(nasty: Live) -> None:
                     continue
                 name = session.rows(identity_of(plan, column))[0][0]
                 key = quote(column.target)
+                if table.autoincrement and LAST == one.sequences.get(table.name):
+                    # The writer gave the last key: SQLite refuses the next INSERT without one for ever, and so do we.
+                    with pytest.raises(Failed, match="reached maximum value"):
+                        session.rows(f"SELECT nextval({text_literal(name)}::regclass)")
+                    continue
                 for _ in range(3):
                     ((value,),) = session.rows(f"SELECT nextval({text_literal(name)}::regclass)")
                     found = session.rows(f"SELECT EXISTS (SELECT 1 FROM {full_name(plan)} WHERE {key} = {value})")

@@ -45,7 +45,7 @@ def test_serve_signs_its_health_and_takes_a_reload(tmp_path: Path) -> None:
         assert "transport.prefix moved" in _events(tmp_path)
         with urllib.request.urlopen(f"{url}/health", timeout=30) as answer:
             assert {"status": "ok", "schemas": 0, "subjects": 0} == json.load(answer)
-        assert healthy == health()
+        _until(lambda: health() == healthy)
     finally:
         serving.terminate()
         assert 0 == serving.wait(timeout=60)
