@@ -7,19 +7,15 @@ its text, its address or its output. One that fails is an error where it may sto
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import queue
-import shlex
-import subprocess
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from ops.config_hooks import BLOCKING, HooksConfig
-from schemas.errors import Code, Failed, TailraceError
+from ops.outside import ask_url, run_command
+from schemas.errors import Code, Failed
 
 _URLS = ("http://", "https://")
 
@@ -80,37 +76,14 @@ class Hooks:
         hooks: list[str] = getattr(self._config, event)
         for number, hook in enumerate(hooks, 1):
             url = hook.startswith(_URLS)
-            wrong = self._post(hook, document) if url else self._command(hook, document)
+            if url:
+                wrong = ask_url(partial(self._secret, hook), timeout_s=self._config.timeout_s, document=document)
+            else:
+                wrong = run_command(
+                    hook,
+                    folder=self._folder,
+                    timeout_s=self._config.timeout_s,
+                    document=document,
+                    environment={f"TAILRACE_{key.upper()}": str(value) for key, value in document.items()},
+                )
             yield f"{event} {number} of {len(hooks)} ({'a URL' if url else 'a command'})", wrong
-
-    def _command(self, hook: str, document: Mapping[str, str | int]) -> str:
-        named = {f"TAILRACE_{key.upper()}": str(value) for key, value in document.items()}
-        try:
-            done = subprocess.run(
-                shlex.split(hook), cwd=self._folder, timeout=self._config.timeout_s, check=False,
-                env={**os.environ, **named}, input=json.dumps(document).encode(),
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return f"does not end within {self._config.timeout_s:g} s"
-        except (OSError, ValueError) as error:
-            return f"cannot be run ({type(error).__name__})"
-        return "" if done.returncode == 0 else f"ends with {done.returncode}"
-
-    def _post(self, hook: str, document: Mapping[str, str | int]) -> str:
-        try:
-            request = urllib.request.Request(
-                self._secret(hook),
-                data=json.dumps(document).encode(),
-                headers={"Content-Type": "application/json"},
-                method="POST",
-            )
-            with urllib.request.urlopen(request, timeout=self._config.timeout_s) as answer:
-                return "" if 200 <= answer.status < 300 else f"answers {answer.status}"
-        except urllib.error.HTTPError as error:
-            return f"answers {error.code}"
-        except TailraceError as error:
-            return f"cannot be asked ({error.code})"
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", None)
-            return f"does not answer ({type(reason if isinstance(reason, Exception) else error).__name__})"

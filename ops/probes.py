@@ -7,16 +7,13 @@ hold anything.
 
 from __future__ import annotations
 
-import shlex
-import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-from schemas.errors import TailraceError
+from ops.outside import ask_url, run_command
 
 CLOSE_S = 1.0
 Ask = Callable[[], str]
@@ -74,35 +71,9 @@ class Probes:
 
 def url(address: Callable[[], str], *, timeout_s: float) -> Ask:
     """200 to 299 is well. `address`: asked each time, since it may hold a secret; no error names it."""
-
-    def ask() -> str:
-        try:
-            with urllib.request.urlopen(address(), timeout=timeout_s) as answer:
-                return "" if 200 <= answer.status < 300 else f"answers {answer.status}"
-        except urllib.error.HTTPError as error:
-            return f"answers {error.code}"
-        except TailraceError as error:
-            return f"cannot be asked ({error.code})"
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", None)
-            return f"does not answer ({type(reason if isinstance(reason, Exception) else error).__name__})"
-
-    return ask
+    return partial(ask_url, address, timeout_s=timeout_s)
 
 
 def command(text: str, *, folder: Path, timeout_s: float) -> Ask:
     """0 is well. Without a shell."""
-
-    def ask() -> str:
-        try:
-            done = subprocess.run(
-                shlex.split(text), cwd=folder, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return f"does not end within {timeout_s:g} s"
-        except (OSError, ValueError) as error:
-            return f"cannot be run ({type(error).__name__})"
-        return "" if done.returncode == 0 else f"ends with {done.returncode}"
-
-    return ask
+    return partial(run_command, text, folder=folder, timeout_s=timeout_s)
