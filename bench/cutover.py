@@ -24,12 +24,13 @@ import psycopg
 
 from adapters.postgres import Postgres
 from bench.rig import folder, postgres, say
+from cli.beginning import install_source, prepare_target
 from cli.content import verify_source
 from cli.cutover import prepare
 from cli.cutover_wiring import BackLook, actor, fence_of, rollback_of, switch_of
 from cli.final import final_of
 from cli.look import Looker
-from cli.up import _install, _prepare_target, settled
+from cli.up import settled
 from cutover.authority import AuthorityRow
 from cutover.source_fence import SourceFence
 from ops.config import Config, load, sample
@@ -141,9 +142,9 @@ def _flips(where: Path, url: str, flips: int, rate: float) -> None:
     config_path.write_text(f"{text}\n")
     os.environ["TAILRACE_BENCH_TARGET"] = url
     config = load(config_path)
-    _prepare_target(config)
+    prepare_target(config)
     for name in NAMES:
-        _install(config, name, wal=True)
+        install_source(config, name, wal=True)
     daemons = _daemons(config_path)
     context = multiprocessing.get_context("spawn")
     stop, results = context.Event(), context.Queue()

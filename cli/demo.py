@@ -22,12 +22,12 @@ import click
 from rich.console import Console
 
 from cli.backup import backup_source
+from cli.beginning import children, install_source, prepare_target, start_embedded
 from cli.content import report_lines, verify_source
 from cli.demo_cutover import demonstrate_cutover
 from cli.demo_parts import configure, drain, end, fresh, say_plan, short, title, watch
 from cli.look import Looker
 from cli.render import lag_line
-from cli.up import _children, _embedded, _install, _prepare_target
 from cli.wiring import open_target, telemetry
 from embedded.kafka import VERSION, EmbeddedKafka, absent
 from examples.legal_cases.build import LEDGER_TOTAL, build
@@ -104,23 +104,23 @@ def _demonstrate(folder: Path, held: ExitStack, *, seed: int, cases: int, plain:
         click.echo(f"  {short(path)} ({path.stat().st_size:,} bytes)")
     config = configure(folder, paths, bootstrap)
     title(console, 2, f"{WRITERS} processes begin to write, and never stop until the end")
-    server = _embedded(config)
+    server = start_embedded(config)
     held.callback(server.stop)
     writers = start_writers(folder, processes=WRITERS, seed=seed, seconds=600, rate=RATE)
     held.callback(end, writers)
     looker = Looker(config, list(config.source_databases))
     held.callback(looker.close)
-    supervisor = Supervisor(_children(folder / "tailrace.toml"))
+    supervisor = Supervisor(children(folder / "tailrace.toml"))
     held.callback(supervisor.stop)
     title(console, 3, "plan: what will be carried, translated or reported")
     say_plan(config)
     title(console, 4, "backup and triggers, while the writers write")
     events = telemetry(config, "demo", terminal=False)
-    _prepare_target(config)
+    prepare_target(config)
     for name in config.source_databases:
         click.echo(f"  {backup_source(config, name, events).line}")
     for name in config.source_databases:
-        _install(config, name, wal=True)
+        install_source(config, name, wal=True)
     through = f"topics of {bootstrap}" if bootstrap else "one local file"
     title(console, 5, f"copy, catch up, follow, through {through}")
     started = time.monotonic()

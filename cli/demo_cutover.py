@@ -27,6 +27,7 @@ from rich.live import Live
 from rich.panel import Panel
 
 from cli.backup import backup_source
+from cli.beginning import children, install_source, prepare_target, start_embedded
 from cli.checkpoint import checkpoint_command, replay_command
 from cli.complete import complete_command
 from cli.content import report_lines, verify_source
@@ -35,7 +36,6 @@ from cli.demo_parts import configure, end, short, title, watch
 from cli.look import Looker
 from cli.migration import migration_line
 from cli.shift import shift_command
-from cli.up import _children, _embedded, _install, _prepare_target
 from cli.wiring import target_url, telemetry
 from examples.legal_cases.build import build
 from examples.legal_cases.oracle import Finding, acknowledged, judge
@@ -98,7 +98,7 @@ def _begin(folder: Path, held: ExitStack, *, seed: int, cases: int, plain: bool,
     for path in paths:
         click.echo(f"  {short(path)} ({path.stat().st_size:,} bytes)")
     config = configure(folder, paths, bootstrap, more=SETTINGS)
-    server = _embedded(config)
+    server = start_embedded(config)
     held.callback(server.stop)
     story = Story(folder, config, console, live=console.is_terminal and not plain, begun_s=begun_s)
     people = start(folder, story.url, processes=PROCESSES, threads=THREADS, rate=RATE, seed=seed)
@@ -124,7 +124,7 @@ class Story:
         self.url = login_url(target_url(config), self.password)
         self.people: list[subprocess.Popen[bytes]] = []
         self.looker = Looker(config, list(config.source_databases))
-        self.supervisor = Supervisor(_children(self.config_path))
+        self.supervisor = Supervisor(children(self.config_path))
         self.pauses: list[str] = []
         self.wrong: dict[str, int] = {}
 
@@ -133,11 +133,11 @@ class Story:
     def follow(self, *, through: str) -> None:
         self._title(f"backup, triggers, copy, follow, through {through}")
         events = telemetry(self.config, "demo", terminal=False)
-        _prepare_target(self.config)
+        prepare_target(self.config)
         for name in self.config.source_databases:
             click.echo(f"  {backup_source(self.config, name, events).line}")
         for name in self.config.source_databases:
-            click.echo(f"  {_install(self.config, name, wal=True)}")
+            click.echo(f"  {install_source(self.config, name, wal=True)}")
         self.supervisor.start()
         watch(self.console, self.supervisor, self.looker, plain=not self.live, longer_s=0.0)
         prepare_postgres(target_url(self.config), self.password)

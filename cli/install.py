@@ -8,8 +8,8 @@ from __future__ import annotations
 import click
 
 from cli.backup import backup_source
+from cli.beginning import install_source, prepare_target, refuse_bad
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
-from cli.up import _install, _prepare_target, _refuse_bad
 from cli.wiring import open_source, telemetry
 from ops.config import Config
 from schemas.model import META
@@ -36,21 +36,21 @@ def install_command(
     """
     config = config_of(ctx)
     names = chosen_sources(config, sources)
-    _refuse_bad(config)
+    refuse_bad(config)
     if dry_run:
         backups = [] if no_backup else [f"would back {name} up to {config.backup_folder}/" for name in names]
         lines = [*backups, *(f"would install the change log and triggers in {name}" for name in names)]
         emit({"steps": lines}, lines, json_output=json_output)
         return
     events = telemetry(config, "install", terminal=False)
-    _prepare_target(config)
+    prepare_target(config)
     lines = []
     if no_backup:
         events.event("backup.skipped", "the operator asked for no backup", level="warning")
     else:
         # The backup is of the file before our first change to it; a later call changes nothing that matters.
         lines += [backup_source(config, name, events).line for name in names if not _is_installed(config, name)]
-    lines += [_install(config, name, wal=not keep_journal_mode) for name in names]
+    lines += [install_source(config, name, wal=not keep_journal_mode) for name in names]
     lines.append("next: tailrace capture, tailrace snapshot, tailrace sink, each in a process of its own")
     emit({"steps": lines}, lines, json_output=json_output)
 

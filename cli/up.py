@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,26 +17,19 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from adapters.bookkeeping import bring_up_to_date
-from capture.install import install
 from cli.backup import backup_source
-from cli.checks import run_checks
+from cli.beginning import children, install_source, prepare_target, refuse_bad, start_embedded
 from cli.content import report_lines, verify_source
 from cli.look import Looker
 from cli.options import as_json, config_of, emit
 from cli.render import lag_line, status_panel
-from cli.wiring import TARGET_URL_FILE, open_source, open_target, telemetry, up_lock
-from embedded.postgres import EmbeddedPostgres
+from cli.wiring import TARGET_URL_FILE, telemetry, up_lock
 from ops.config import Config
-from ops.retry import call_with_retries
-from ops.supervise import Child, Supervisor
+from ops.supervise import Supervisor
 from ops.telemetry import NewErrors, Telemetry
 from schemas.errors import Code, Failed, Refusal
-from schemas.introspect import introspect
-from schemas.model import KeyKind
 from verify.report import Report
 
-INSTALL_S = 30.0
 LOOK_S = 0.25
 PLAIN_S = 2.0
 UNCHANGED_S = 30.0
@@ -82,19 +73,19 @@ def up_command(
     server = None
     try:
         if embedded:
-            server = _embedded(config)
-        _refuse_bad(config)
+            server = start_embedded(config)
+        refuse_bad(config)
         if dry_run:
             _say_plan(config, backup=not no_backup, json_output=json_output)
             return
-        _prepare_target(config)
+        prepare_target(config)
         if no_backup:
             events.event("backup.skipped", "the operator asked for no backup", level="warning")
         else:
             for name in config.source_databases:
                 click.echo(backup_source(config, name, events).line, err=json_output)
         for name in config.source_databases:
-            click.echo(_install(config, name, wal=not keep_journal_mode), err=json_output)
+            click.echo(install_source(config, name, wal=not keep_journal_mode), err=json_output)
         console = Console(stderr=json_output)
         reports: list[Report] = []
         at_end = (lambda: reports.extend(_verify(config))) if verify else None
@@ -115,30 +106,6 @@ def up_command(
         lock.release()
 
 
-def _embedded(config: Config) -> EmbeddedPostgres:
-    if config.target_database_url:
-        raise Refusal(Code.USAGE, "--embedded and target_database_url exclude each other", hint="leave one of them out")
-    folder = config.path(config.run_folder)
-    server = EmbeddedPostgres(folder / "postgres")
-    url = server.start()
-    path = folder / TARGET_URL_FILE
-    path.touch(mode=0o600)
-    path.write_text(url)
-    return server
-
-
-def _refuse_bad(config: Config) -> None:
-    results = run_checks(config)
-    refused = [one for one in results if one.verdict == "refused"]
-    for one in results:
-        if one.verdict != "ok":
-            click.echo(f"{one.verdict}: {one.name}: {one.text}", err=True)
-    if refused:
-        raise Refusal(
-            Code.CHECK_REFUSED, f"{refused[0].name}: {refused[0].text}", hint=refused[0].hint or "tailrace check"
-        )
-
-
 def _verify(config: Config) -> list[Report]:
     """Needs the daemons: a row that is changing is compared again once the change was applied."""
     return [verify_source(config, name) for name in config.source_databases]
@@ -154,38 +121,6 @@ def _say_plan(config: Config, *, backup: bool, json_output: bool) -> None:
     emit({"steps": lines}, lines, json_output=json_output)
 
 
-def _prepare_target(config: Config) -> None:
-    target = open_target(config, "prepare")
-    try:
-        bring_up_to_date(target)
-    finally:
-        target.close()
-
-
-def _install(config: Config, name: str, *, wal: bool) -> str:
-    """Returns the line that says what was done."""
-    db = open_source(config, name)
-    try:
-        with db.read_view():
-            tables = introspect(db).tables
-        wanted = [t.name for t in tables.values() if config.wants(t.name) and t.key.kind is not KeyKind.WHOLE_ROW]
-        for table in tables.values():
-            if config.wants(table.name) and table.key.kind is KeyKind.WHOLE_ROW:
-                click.echo(f"refused: {name}.{table.name}: {table.key.reason}", err=True)
-        identity = str(uuid.uuid4())
-        # SQLite does not wait for a lock when the journal mode changes, however long the busy time-out is.
-        result = call_with_retries(lambda: install(db, identity, wanted=wanted, wal=wal), for_s=INSTALL_S)
-        done = "installed" if result.changed else "already there"
-        return f"triggers in {name}: {done}, {len(result.meta.tables)} tables"
-    finally:
-        db.close()
-
-
-def _children(config_path: Path) -> list[Child]:
-    command = [sys.executable, "-m", "cli.main", "-c", str(config_path.resolve())]
-    return [Child(name, [*command, name, "--quiet"]) for name in ("capture", "sink", "snapshot")]
-
-
 def _supervise(
     config_path: Path,
     config: Config,
@@ -198,7 +133,7 @@ def _supervise(
     timeout_s: float | None,
 ) -> dict[str, Any]:
     """Until told to stop, or until everything is settled and `at_end` was called; returns the last look."""
-    supervisor = Supervisor(_children(config_path))
+    supervisor = Supervisor(children(config_path))
     looker = Looker(config, list(config.source_databases))
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):

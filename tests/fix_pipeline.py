@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from cli.beginning import install_source, prepare_target
 from cli.content import verify_source
 from cli.look import Looker
-from cli.up import _install, _prepare_target, settled
+from cli.up import settled
 from examples.legal_cases.build import build
 from examples.legal_cases.writer import start as start_writers
 from ops.config import Config, load, sample
@@ -44,9 +45,9 @@ class Pipeline:
         self.writers: list[subprocess.Popen[bytes]] = []
 
     def install(self, *, wal: bool = True) -> None:
-        _prepare_target(self.config)
+        prepare_target(self.config)
         for name in self.config.source_databases:
-            _install(self.config, name, wal=wal)
+            install_source(self.config, name, wal=wal)
 
     def start(self, *roles: str, at: str = "") -> None:
         """Start daemons; `at` arms a fault point, e.g. `sink.after_commit=kill`."""

@@ -19,7 +19,7 @@ from typing import Any
 from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
 from capture.install import touch
-from cli.up import _install
+from cli.beginning import install_source
 from cli.wiring import open_transport
 from ops.config import load
 from schemas.introspect import introspect
@@ -87,7 +87,7 @@ class Captured:
     def capture(self) -> None:
         """Install, let the application write, and touch every key, so that the rows from before are in the topics too."""
         for name in SOURCES:
-            _install(self.pipeline.config, name, wal=True)
+            install_source(self.pipeline.config, name, wal=True)
         self.pipeline.start("capture")
         self.pipeline.write(seconds=2)
         for name in SOURCES:

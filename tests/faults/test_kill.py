@@ -15,7 +15,7 @@ from contextlib import closing
 import pytest
 
 from adapters.postgres import Postgres
-from cli.up import _install
+from cli.beginning import install_source
 from tests.fix_pipeline import ROLES, Pipeline
 
 ROUNDS = int(os.environ.get("TAILRACE_FAULT_ROUNDS", "1"))
@@ -104,7 +104,7 @@ def test_installing_again_changes_nothing(pipeline: Pipeline) -> None:
     pipeline.settle()
     before = pipeline.run("status", "--json").stdout
     for name in pipeline.config.source_databases:
-        _install(pipeline.config, name, wal=True)
+        install_source(pipeline.config, name, wal=True)
     pipeline.settle()
     assert '"phase": "following"' in before
     _clean(pipeline)
