@@ -4,7 +4,8 @@ whose sleep steps every daemon. What a test wants to happen in between it hooks 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from adapters.postgres import Postgres
@@ -313,3 +314,33 @@ class Rig:
         for one in self.opened:
             one.close()
         self.transport.close()
+
+
+FILLED = "INSERT INTO t VALUES (1, ?, 'a'), (2, 'two', 'b')"
+
+
+@contextmanager
+def begun(made: Rig, *fills: str) -> Iterator[Rig]:
+    """Copied, and ready for a switch. `fills`: what each source runs before, its name for a question mark."""
+    try:
+        for name, side in made.sides.items():
+            for one in fills:
+                side.app.run(one, (name,) if "?" in one else ())
+        made.settle()
+        made.install_back()
+        yield made
+    finally:
+        made.close()
+
+
+def application(rig: Rig) -> Postgres:
+    """A session of the application's own role: the guard binds it."""
+    rig.target.run(
+        "DO $$ BEGIN CREATE ROLE application LOGIN PASSWORD 'app'; EXCEPTION WHEN duplicate_object THEN END $$"
+    )
+    rig.target.run("GRANT USAGE ON SCHEMA auth, cases TO application")
+    rig.target.run("GRANT ALL ON ALL TABLES IN SCHEMA auth, cases TO application")
+    url = rig.url.split("@")[1]
+    made = Postgres(f"postgresql://application:app@{url}", application_name="application")
+    rig.opened.append(made)
+    return made

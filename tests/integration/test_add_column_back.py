@@ -13,8 +13,7 @@ from capture.sqlite_source import SqliteSource
 from schemas.authority import Authority
 from schemas.errors import Code, Failed, Refusal, Transient
 from sink.tail import SinkSettings
-from tests.cutover_rig import TABLE, Rig
-from tests.integration.test_cutover_core import application
+from tests.cutover_rig import FILLED, TABLE, Rig, application, begun
 from tests.model.world import SteppingClock
 from verify.verification import Verification
 
@@ -41,21 +40,19 @@ SHOWN = (
 
 @pytest.fixture
 def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
-    made = Rig(
-        tmp_path,
-        database_url,
-        TABLE,
-        "CREATE TABLE audit(id INTEGER PRIMARY KEY, what TEXT)",
-        "CREATE TRIGGER t_audit AFTER INSERT ON t BEGIN INSERT INTO audit(what) VALUES (NEW.v); END",
-    )
-    for name, side in made.sides.items():
-        side.app.run("INSERT INTO t VALUES (1, ?, 'a'), (2, 'two', 'b')", (name,))
-    made.settle()
-    made.install_back()
-    made.switch().run(made.row.read())
-    made.settle_back()
-    yield made
-    made.close()
+    with begun(
+        Rig(
+            tmp_path,
+            database_url,
+            TABLE,
+            "CREATE TABLE audit(id INTEGER PRIMARY KEY, what TEXT)",
+            "CREATE TRIGGER t_audit AFTER INSERT ON t BEGIN INSERT INTO audit(what) VALUES (NEW.v); END",
+        ),
+        FILLED,
+    ) as made:
+        made.switch().run(made.row.read())
+        made.settle_back()
+        yield made
 
 
 def add(rig: Rig, *columns: str, table: str = "cases.t") -> None:

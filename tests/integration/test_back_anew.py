@@ -16,8 +16,7 @@ from schemas.change import Message
 from schemas.errors import Code, Refusal, Transient
 from schemas.names import notice_topic, topic_of, watermark_topic
 from schemas.wire import record_headers
-from tests.cutover_rig import TABLE, Rig
-from tests.integration.test_cutover_core import application
+from tests.cutover_rig import TABLE, Rig, application, begun
 from tests.model.world import SteppingClock
 from verify.verification import Verification
 
@@ -33,15 +32,13 @@ ODD = 'CREATE TABLE "Odd keys"(k REAL, b BLOB, v TEXT, PRIMARY KEY (k, b)) WITHO
 
 @pytest.fixture
 def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
-    made = Rig(tmp_path, database_url, TABLE, ODD)
-    for name, side in made.sides.items():
-        side.app.run("INSERT INTO t VALUES (1, ?, 'a'), (2, 'two', 'b'), (3, 'three', 'c')", (name,))
-        side.app.run("""INSERT INTO "Odd keys" VALUES (0.5, x'00', 'half'), (-0.0, x'ff', 'zero'), (1.0, x'', 'one')""")
-    made.settle()
-    made.install_back()
-    made.switch().run(made.row.read())
-    yield made
-    made.close()
+    with begun(
+        Rig(tmp_path, database_url, TABLE, ODD),
+        "INSERT INTO t VALUES (1, ?, 'a'), (2, 'two', 'b'), (3, 'three', 'c')",
+        """INSERT INTO "Odd keys" VALUES (0.5, x'00', 'half'), (-0.0, x'ff', 'zero'), (1.0, x'', 'one')""",
+    ) as made:
+        made.switch().run(made.row.read())
+        yield made
 
 
 def made_again(rig: Rig) -> None:

@@ -17,19 +17,14 @@ from cli.complete import complete, drop_left_over
 from cutover.authority import AuthorityRow
 from schemas.authority import Authority
 from schemas.errors import Failed, Refusal, TailraceError, Transient
-from tests.cutover_rig import Rig
-from tests.integration.test_cutover_core import application
+from tests.cutover_rig import FILLED, Rig, application, begun
 
 
 @pytest.fixture
 def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
-    made = Rig(tmp_path, database_url, "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT CHECK (v <> ''), u TEXT UNIQUE)")
-    for name, side in made.sides.items():
-        side.app.run("INSERT INTO t VALUES (1, ?, 'a'), (2, 'two', 'b')", (name,))
-    made.settle()
-    made.install_back()
-    yield made
-    made.close()
+    ddl = "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT CHECK (v <> ''), u TEXT UNIQUE)"
+    with begun(Rig(tmp_path, database_url, ddl), FILLED) as made:
+        yield made
 
 
 def test_what_the_source_got_between_two_switches_comes_back_too(rig: Rig) -> None:

@@ -8,34 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from adapters.postgres import Postgres
 from schemas.authority import Authority, Migration
 from schemas.errors import Code, Failed, Superseded, TailraceError, Transient
-from tests.cutover_rig import Rig
+from tests.cutover_rig import FILLED, Rig, application, begun
 
 
 @pytest.fixture
 def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
-    made = Rig(tmp_path, database_url)
-    for name, side in made.sides.items():
-        side.app.run("INSERT INTO t VALUES (1, ?, 'a'), (2, 'two', 'b')", (name,))
-    made.settle()
-    made.install_back()
-    yield made
-    made.close()
-
-
-def application(rig: Rig) -> Postgres:
-    """A session of the application's own role: the guard binds it."""
-    rig.target.run(
-        "DO $$ BEGIN CREATE ROLE application LOGIN PASSWORD 'app'; EXCEPTION WHEN duplicate_object THEN END $$"
-    )
-    rig.target.run("GRANT USAGE ON SCHEMA auth, cases TO application")
-    rig.target.run("GRANT ALL ON ALL TABLES IN SCHEMA auth, cases TO application")
-    url = rig.url.split("@")[1]
-    made = Postgres(f"postgresql://application:app@{url}", application_name="application")
-    rig.opened.append(made)
-    return made
+    with begun(Rig(tmp_path, database_url), FILLED) as made:
+        yield made
 
 
 def test_there_and_back_and_there_again(rig: Rig) -> None:

@@ -12,7 +12,7 @@ from capture.postgres_shapes import Changes
 from cutover import target_guard
 from schemas.authority import Authority
 from schemas.errors import Code, Failed, Refusal
-from tests.cutover_rig import TABLE, Rig
+from tests.cutover_rig import TABLE, Rig, begun
 
 DDL = {
     "add": ("ADD COLUMN w text[]", "column w (text[]) was added: SQLite has no arrays"),
@@ -114,13 +114,8 @@ def test_what_is_no_change_of_a_shape_is_none(rig: Rig) -> None:
 @pytest.fixture
 def fenced(tmp_path: Path, database_url: str) -> Iterator[Rig]:
     """Ready for a switch."""
-    made = Rig(tmp_path, database_url)
-    for side in made.sides.values():
-        side.app.run("INSERT INTO t VALUES (1, 'one', 'a'), (2, 'two', 'b')")
-    made.settle()
-    made.install_back()
-    yield made
-    made.close()
+    with begun(Rig(tmp_path, database_url), "INSERT INTO t VALUES (1, 'one', 'a'), (2, 'two', 'b')") as made:
+        yield made
 
 
 @pytest.mark.parametrize("change", ["ALTER TABLE t RENAME TO t_old", "CREATE TABLE fresh(id INTEGER PRIMARY KEY)"])

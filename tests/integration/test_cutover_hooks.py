@@ -12,7 +12,7 @@ import pytest
 from adapters.locallog import LocalLog
 from schemas.authority import Authority
 from schemas.formats import CONFIGURATION
-from tests.cutover_rig import Rig
+from tests.cutover_rig import Rig, begun
 from tests.integration.test_replay_verbs import document, run
 
 KNOWN = ("--waive", "backup", "--waive", "target role")
@@ -42,14 +42,12 @@ def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
         "[limits]\nmin_free_bytes = 1000\n[cutover]\nlease_s = 120.0\nfinal_verify_s = 60.0\ndrain_budget_s = 60.0\n"
         f"[hooks]\ntimeout_s = 60.0\n{hooks}\n"
     )
-    made = Rig(tmp_path, database_url, stream=LocalLog(tmp_path / "tailrace-stream.db"), wall_clock=True)
-    for side in made.sides.values():
-        side.app.run("INSERT INTO t VALUES (1, 'one', 'a'), (2, 'two', 'b')")
-    made.settle()
-    made.install_back()
-    made.target.run("ANALYZE")
-    yield made
-    made.close()
+    with begun(
+        Rig(tmp_path, database_url, stream=LocalLog(tmp_path / "tailrace-stream.db"), wall_clock=True),
+        "INSERT INTO t VALUES (1, 'one', 'a'), (2, 'two', 'b')",
+    ) as made:
+        made.target.run("ANALYZE")
+        yield made
 
 
 def ran(rig: Rig) -> list[dict[str, object]]:

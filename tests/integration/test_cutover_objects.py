@@ -9,7 +9,7 @@ import pytest
 
 from cutover import target_guard
 from schemas.errors import Code, Failed, TailraceError
-from tests.cutover_rig import Rig
+from tests.cutover_rig import Rig, begun
 
 DDL = (
     "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, v TEXT DEFAULT 'none', n INTEGER CHECK (n > 0), "
@@ -20,14 +20,12 @@ DDL = (
 
 @pytest.fixture
 def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
-    made = Rig(tmp_path, database_url, *DDL)
-    for side in made.sides.values():
-        side.app.run("INSERT INTO t(id, n) VALUES (1, 1), (5, 10), (9, 3)")
-        side.app.run("DELETE FROM t WHERE id = 9")
-    made.settle()
-    made.install_back()
-    yield made
-    made.close()
+    with begun(
+        Rig(tmp_path, database_url, *DDL),
+        "INSERT INTO t(id, n) VALUES (1, 1), (5, 10), (9, 3)",
+        "DELETE FROM t WHERE id = 9",
+    ) as made:
+        yield made
 
 
 def objects(rig: Rig) -> set[str]:

@@ -10,18 +10,15 @@ import pytest
 from cutover.final import Marks
 from schemas.authority import Authority
 from schemas.errors import Code, Failed
-from tests.cutover_rig import Rig
+from tests.cutover_rig import Rig, begun
 
 
 @pytest.fixture
 def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
-    made = Rig(tmp_path, database_url)
-    for side in made.sides.values():
-        side.app.run("INSERT INTO t VALUES (1, 'one', 'a'), (2, 'two', 'b'), (3, 'three', 'c')")
-    made.settle()
-    made.install_back()
-    yield made
-    made.close()
+    with begun(
+        Rig(tmp_path, database_url), "INSERT INTO t VALUES (1, 'one', 'a'), (2, 'two', 'b'), (3, 'three', 'c')"
+    ) as made:
+        yield made
 
 
 def marks(rig: Rig) -> Marks:

@@ -14,8 +14,7 @@ from cli.way_back import TIMELINE
 from cutover.behind import believed, lost_moves
 from schemas.authority import Authority, Phase
 from schemas.errors import Code, Failed, Refusal, Transient
-from tests.cutover_rig import Rig
-from tests.integration.test_cutover_core import application
+from tests.cutover_rig import FILLED, Rig, application, begun
 
 HOUR_MS = 3_600_000
 KEPT = "authority, token, drained, owner, lease_until, reverse_start, reverse_label, cutoff, read_share, no_rollback"
@@ -23,13 +22,8 @@ KEPT = "authority, token, drained, owner, lease_until, reverse_start, reverse_la
 
 @pytest.fixture
 def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
-    made = Rig(tmp_path, database_url)
-    for name, side in made.sides.items():
-        side.app.run("INSERT INTO t VALUES (1, ?, 'a'), (2, 'two', 'b')", (name,))
-    made.settle()
-    made.install_back()
-    yield made
-    made.close()
+    with begun(Rig(tmp_path, database_url), FILLED) as made:
+        yield made
 
 
 def _keep(rig: Rig) -> None:

@@ -16,9 +16,8 @@ from schemas.errors import Code, Refusal, Superseded, TailraceError
 from schemas.ports import Transport
 from sink.collect import candidates
 from sink.progress import read_progress
-from tests.cutover_rig import Rig
+from tests.cutover_rig import Rig, application
 from tests.fix_kafka import fresh_topics
-from tests.integration.test_cutover_core import application
 
 MakeRig = Callable[..., Rig]
 

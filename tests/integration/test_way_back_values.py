@@ -11,8 +11,7 @@ from adapters.postgres import Postgres
 from capture.postgres_touch import touch_keys
 from schemas.authority import Authority
 from schemas.errors import Code, Refusal
-from tests.cutover_rig import Rig
-from tests.integration.test_cutover_core import application
+from tests.cutover_rig import Rig, application
 
 MOMENTS = (
     "CREATE TABLE m(id INTEGER PRIMARY KEY, seconds DATETIME, minutes TIMESTAMP, thousandths TIMESTAMP, "
