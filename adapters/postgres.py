@@ -191,15 +191,6 @@ class Postgres:
                     write(row)
             return cursor.rowcount
 
-    def iterate(
-        self, statement: str, params: Sequence[Any] = (), *, batch_rows: int = 2000
-    ) -> Iterator[list[tuple[Any, ...]]]:
-        """Batches from a server-side cursor; the caller holds a transaction or a snapshot."""
-        with self._translated(), self.connected().cursor(name="tailrace_rows", binary=True) as cursor:
-            cursor.execute(statement, params or None)
-            while batch := cursor.fetchmany(batch_rows):
-                yield batch
-
     def try_advisory_lock(self, key: int) -> bool:
         """Held by this session until it ends."""
         return bool(self.rows("SELECT pg_try_advisory_lock(%s)", (key,))[0][0])

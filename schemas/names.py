@@ -35,11 +35,6 @@ def escape_topic_part(name: str) -> str:
     )
 
 
-def unescape_topic_part(part: str) -> str:
-    raw = re.sub(rb"_([0-9a-f]{2})", lambda match: bytes([int(match[1], 16)]), part.encode("ascii"))
-    return raw.decode("utf-8", "surrogatepass")
-
-
 def topic_of(prefix: str, source: str, table: str) -> str:
     """Topic of a table: `<prefix>.<source>.<table>`; `t-` keeps tables apart from our own topics' names."""
     return _checked_topic(f"{prefix}.{escape_topic_part(source)}.t-{escape_topic_part(table)}")

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from schemas.codecs_dates import sql_text
 from schemas.grammar import Untranslatable
-from schemas.model import Affinity, Column, Value
+from schemas.model import Column, Value
 from schemas.names import quote, text_literal
 from schemas.plan import ColumnPlan
 
@@ -193,7 +193,3 @@ def common_kind(pieces: list[Piece]) -> Kind:
     if kind in (Kind.MIXED, Kind.MOMENT, Kind.NUMERIC):
         raise Untranslatable(f"an alternative of {kind} values")
     return kind
-
-
-def of_affinity(affinity: str) -> Affinity | None:
-    return Affinity(affinity) if affinity else None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from schemas.codecs_dates import loosened
-from schemas.model import OWN_PREFIX, ROWID_COLUMN, Affinity, Column, KeyKind, Table
+from schemas.model import ROWID_COLUMN, Affinity, Column, KeyKind, Table
 from schemas.names import fold, target_names, topic_of, with_digest
 from schemas.policy import ColumnPolicy, Policies
 from schemas.profile import ColumnProfile, TableProfile
@@ -189,7 +189,3 @@ def plan_from_json(text: str) -> TablePlan:
     document = json.loads(text)
     columns = tuple(ColumnPlan(**column) for column in document.pop("columns"))
     return TablePlan(**{**document, "columns": columns, "key": tuple(document["key"])})
-
-
-def is_own(name: str) -> bool:
-    return name.startswith(OWN_PREFIX)
