@@ -24,7 +24,9 @@ from verify.verification import Verification
 class Small:
     """`app` writes as the application would; `step`s are the test's to order."""
 
-    def __init__(self, folder: Path, url: str, *ddl: str, batch_rows: int = 100) -> None:
+    def __init__(
+        self, folder: Path, url: str, *ddl: str, batch_rows: int = 100, clock: SteppingClock | None = None
+    ) -> None:
         self.url = url
         self.path = folder / "small.db"
         self.app = SqliteDatabase(self.path, create=True)
@@ -32,7 +34,7 @@ class Small:
         for statement in ddl:
             self.app.run(statement)
         install(self.app, "identity")
-        self.clock = SteppingClock()
+        self.clock = clock or SteppingClock()
         self.transport = FakeTransport()
         self.registry = TopicRegistry(self.transport, "p.schemas")
         self.opened: list[SqliteDatabase | Postgres] = [self.app]

@@ -3,22 +3,25 @@
 Two passes a table, since the two sides do not order keys alike (NOCASE, jsonb, numbers kept as text): the source's rows
 looked up on the target, then the target's keys looked up at the source. Both look-ups are by key and exact.
 The order is the argument: source view first (state at S), then wait until the target applied S, then one target snapshot.
-Then a row that is equal is proven equal; one that is not is suspect and looked at again (verify/compare.py).
+Then a row that is equal is proven equal; one that is not is suspect and looked at again (verify/compare.py), and one that
+never stands still is followed on both sides (verify/motion.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from adapters.postgres import Postgres
-from schemas.change import TableState
+from schemas.change import Position, TableState
 from schemas.errors import Code, Failed, Misfit
 from schemas.model import Key, KeyKind, Row, Table
 from schemas.plan import plan_from_json
 from schemas.ports import Clock, Source, SourceReader
 from verify.canonical import digests, segment
 from verify.compare import CONFIRMATIONS, MAX_ROUNDS, Look, suspects, typed_key, verdict
+from verify.motion import Motion
 from verify.report import Report, TableReport
 from verify.sides import TargetSide
 
@@ -28,6 +31,12 @@ Lost = TypeVar("Lost")
 CHUNK_ROWS = 2000
 WAIT_S = 30.0
 ROUND_PAUSE_S = 0.1
+MOTION_S = 5.0
+MOTION_PAUSE_S = 0.002
+LOOKS_BETWEEN = 50
+"""Looks at both sides before what they show is weighed."""
+MOVING_ROWS = 500
+"""More rows than this in motion at once stay not compared: a look at them would take longer than they stand still."""
 
 
 class Verification:
@@ -233,7 +242,46 @@ class Verification:
                     else:
                         result.append((key, word))
             left = again
-        return result + [(key, "not_compared") for key in left]
+        return result + (self._in_motion(table, side, left) if left else [])
+
+    def _in_motion(self, table: Table, side: TargetSide, keys: list[Key]) -> list[tuple[Key, str]]:
+        """Rows that change faster than a look takes (a counter, a row `last_seen`): many looks at both sides, each put
+        beside the log, until one state of the row was seen on both (verify/motion.py)."""
+        watched = keys[:MOVING_ROWS]
+        motion = Motion(map(typed_key, watched))
+        words: dict[str, str] = {}
+        deadline = self._clock.monotonic_s() + MOTION_S
+        while len(words) < len(watched) and self._clock.monotonic_s() < deadline:
+            for _ in range(LOOKS_BETWEEN):
+                self._watch_source(table, side, watched, motion)
+                with suppress(Misfit), self._target.snapshot():
+                    if (applied := self._applied(table.name)) is not None:
+                        motion.target(applied, side.digests(watched))
+                self._clock.sleep(MOTION_PAUSE_S)
+            self._watch_source(table, side, watched, motion)
+            words = {mark: word for mark in map(typed_key, watched) if (word := motion.verdict(mark)) is not None}
+        return [(key, words.get(typed_key(key), "not_compared")) for key in keys]
+
+    def _watch_source(self, table: Table, side: TargetSide, keys: list[Key], motion: Motion) -> None:
+        width = len(table.key_columns)
+        with self._source.view() as view:
+            head, after = view.head(), motion.seen_to
+            entries = [] if after is None else view.entries(Position(after), limit_rows=head - after + 1)
+            digests = _digested(view.rows(table, keys), side)
+        # Entries of other tables with such a key only part a state in two: less is concluded, never more.
+        whole = after is not None and len(entries) == head - after
+        motion.source(head, [(one.seq, typed_key(one.key[:width])) for one in entries] if whole else None, digests)
+
+    def _applied(self, table: str) -> int | None:
+        """What the target's snapshot holds of this table, exactly; None while no single head says so: within a cut that
+        takes several transactions, behind a copy, in a replay."""
+        found = self._target.rows(
+            "SELECT p.applied FROM tailrace.progress AS p JOIN tailrace.tables AS t USING (source) WHERE source = %s "
+            'AND t."table" = %s AND p.applying_to IS NULL AND p.applied >= p.highest AND t.last_head <= p.applied '
+            "AND t.state IN ('caught-up', 'following')",
+            (self._source.name, table),
+        )
+        return int(found[0][0]) if found else None
 
     def _look(self, table: Table, side: TargetSide, keys: list[Key], looks: dict[str, list[Look]]) -> None:
         with self._source.view() as view:
