@@ -30,7 +30,7 @@ from cli.cutover import prepare
 from cli.cutover_wiring import BackLook, actor, fence_of, rollback_of, switch_of
 from cli.final import final_of
 from cli.look import Looker
-from cli.up import settled
+from cli.up import Settling
 from cutover.authority import AuthorityRow
 from cutover.source_fence import SourceFence
 from ops.config import Config, load, sample
@@ -84,10 +84,9 @@ def _daemons(config_path: Path) -> list[subprocess.Popen[bytes]]:
 
 
 def _settle(config: Config) -> None:
-    looker, before = Looker(config, list(NAMES)), None
+    looker, settling = Looker(config, list(NAMES)), Settling()
     deadline = time.monotonic() + 120
-    while not settled(document := looker.look(), before):
-        before = document
+    while not settling.look(document := looker.look()):
         if time.monotonic() > deadline:
             raise SystemExit(f"not settled: {document['blocking_reasons']}")
         time.sleep(0.1)

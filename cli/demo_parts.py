@@ -20,7 +20,7 @@ from rich.live import Live
 from cli.look import Looker
 from cli.planning import plan_document
 from cli.render import lag_line, status_panel
-from cli.up import settled
+from cli.up import Settling
 from embedded.kafka import end_orphan
 from embedded.postgres import discard
 from ops.config import Config, load, sample
@@ -84,7 +84,7 @@ def watch(console: Console, supervisor: Supervisor, looker: Looker, *, plain: bo
     live = Live(console=console, refresh_per_second=8, transient=False) if console.is_terminal and not plain else None
     deadline = time.monotonic() + CAUGHT_UP_S
     follows_s: float | None = None
-    goal: dict[str, Any] | None = None
+    settling = Settling()
     said_s = 0.0
     if live is not None:
         live.start()
@@ -95,16 +95,13 @@ def watch(console: Console, supervisor: Supervisor, looker: Looker, *, plain: bo
             if supervisor.refused is not None:
                 raise Failed(Code.INTERNAL, f"{supervisor.refused.name} refused to go on", hint="see error.log")
             document = looker.look()
-            # Not the head of a moment ago: through a broker, on a busy machine, what was just written takes a second.
-            if goal is None and all(one["phase"] == "following" for one in document["sources"].values()):
-                goal = document
             if live is not None:
                 live.update(status_panel(document, title="tailrace demo"))
             elif time.monotonic() - said_s > 1:
                 said_s = time.monotonic()
                 for name, one in document["sources"].items():
                     click.echo(f"  {lag_line(name, one)}")
-            if follows_s is None and settled(document, goal):
+            if follows_s is None and settling.look(document):
                 follows_s = time.monotonic()
             if follows_s is None and time.monotonic() > deadline:
                 raise Failed(Code.LAG_UNKNOWN, "not caught up in time", hint="see migration.log in the demo folder")

@@ -146,14 +146,14 @@ def _supervise(
         if live is not None:
             live.start()
         said: dict[str, tuple[float, str]] = {}
-        document: dict[str, Any] | None = None
+        settling = Settling()
         while not stopping:
             for line in supervisor.look():
                 events.event("up.child", line, level="warning")
                 _print(console, line)
             for line in errors.look():
                 _print(console, line)
-            before, document = document, looker.look()
+            document = looker.look()
             if live is not None:
                 live.update(status_panel(document))
             else:
@@ -165,7 +165,7 @@ def _supervise(
                     hint="see error.log; mend it and start again",
                 )
             # What an earlier run left on the target proves nothing of this one: its sink must have applied something.
-            if until == "caught-up" and settled(document, before) and _since(document, time.monotonic() - started):
+            if until == "caught-up" and settling.look(document) and _since(document, time.monotonic() - started):
                 if at_end is not None:
                     at_end()
                 break
@@ -198,9 +198,26 @@ def _say(document: dict[str, Any], console: Console, said: dict[str, tuple[float
             said[name] = now_s, line
 
 
+class Settling:
+    """Looks until everything is settled. The goal is where each head stood when all first followed: a goal that moves on
+    with writers who go on is never reached through a slow broker."""
+
+    def __init__(self) -> None:
+        self._goal: dict[str, Any] | None = None
+
+    def look(self, document: dict[str, Any]) -> bool:
+        if settled(document, self._goal):
+            return True
+        if self._goal is None or not all(
+            one["phase"] == "following" and one["pending_drift"] is False and one["head_seq"] is not None
+            for one in self._goal["sources"].values()
+        ):
+            self._goal = document
+        return False
+
+
 def settled(document: dict[str, Any], before: dict[str, Any] | None) -> bool:
-    """Everything copied, indexed and consistent, and applied up to where each head stood at the look before: with
-    writers that go on, the head of this moment is always a little ahead of what was applied when it was asked.
+    """Everything copied, indexed and consistent, and applied up to where each head stood at a look before.
 
     A schema that capture has not looked at yet owes copies that no figure shows: not before that look had none
     (test_a_table_that_capture_has_not_seen_is_not_settled)."""

@@ -15,7 +15,7 @@ import pytest
 from cli.beginning import install_source, prepare_target
 from cli.content import verify_source
 from cli.look import Looker
-from cli.up import settled
+from cli.up import Settling
 from examples.legal_cases.build import build
 from examples.legal_cases.writer import start as start_writers
 from ops.config import Config, load, sample
@@ -100,12 +100,12 @@ class Pipeline:
     def settle(self, *, timeout_s: float = 60.0) -> None:
         """Until everything is copied, indexed, consistent and applied to the head."""
         looker = Looker(self.config, list(self.config.source_databases))
-        document = None
+        settling = Settling()
         try:
             deadline = time.monotonic() + timeout_s
             while True:
-                before, document = document, looker.look()
-                if settled(document, before):
+                document = looker.look()
+                if settling.look(document):
                     return
                 if time.monotonic() > deadline:
                     pytest.fail(f"not settled: {document['blocking_reasons']}\n{self.story()}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from cli.render import lag_line, number, size, status_lines
 from cli.status import SourceFigures, TargetFigures, source_status, whole_status
-from cli.up import settled
+from cli.up import Settling, settled
 from schemas.change import Progress, TableProgress, TableState
 
 NOW_MS = 1_000_000
@@ -91,6 +92,19 @@ def test_a_schema_that_capture_has_not_looked_at_blocks_and_settles_nothing() ->
     assert [True, False, False, False, False] == [
         settled(now, before)
         for before, now in ((quiet, quiet), (moved, quiet), (quiet, moved), (unknown, quiet), (quiet, unknown))
+    ]
+
+
+def test_writers_that_go_on_do_not_keep_it_from_settling() -> None:
+    """Through a slow broker the sink is always behind the head of the look before."""
+
+    def at(head: int, applied: int) -> dict[str, Any]:
+        moved = replace(progress(), applied=applied, highest=applied)
+        return document(SourceFigures(head=head, installed=True, pending_drift=False), TargetFigures(moved, 0))
+
+    settling = Settling()
+    assert [False, False, False, True] == [
+        settling.look(at(head, applied)) for head, applied in ((100, 10), (200, 60), (300, 90), (400, 110))
     ]
 
 
