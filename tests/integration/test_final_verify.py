@@ -133,8 +133,8 @@ def test_a_row_that_never_stands_still_is_compared_behind_the_fence(rig: Rig) ->
     app.run("UPDATE t SET v = 'first' WHERE id = 1")
     rig.settle()
     final = rig.final()
-    check = final._checks["cases"]
-    real = check._target_digests
+    check = final._checks["cases"]._looks
+    real = check.digests
 
     def moves(*arguments: object) -> object:
         """Written again between the look at the source and the look at the target."""
@@ -143,9 +143,9 @@ def test_a_row_that_never_stands_still_is_compared_behind_the_fence(rig: Rig) ->
         rig.settle()
         return real(*arguments)  # type: ignore[arg-type]
 
-    check._target_digests = moves  # type: ignore[method-assign, assignment]
+    check.digests = moves  # type: ignore[method-assign, assignment]
     assert final.catch_up()["cases"] > 0
-    check._target_digests = real  # type: ignore[method-assign]
+    check.digests = real  # type: ignore[method-assign]
     rig.settle()
     rig.target.run("UPDATE cases.t SET v = 'x' WHERE id = 1")
     with pytest.raises(Failed, match="1 rows that changed since"):
