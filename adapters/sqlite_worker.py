@@ -1,7 +1,8 @@
 """Do: the process that holds one apsw connection on which no trigger fires; adapters/sqlite_apsw.py asks it.
 
-Invariant: SQLITE_DBCONFIG_ENABLE_TRIGGER is off and foreign keys are off from the first statement on. The process ends with
-its parent: at the end of its input whatever is open is rolled back. One question, one answer, in order, pickled.
+Invariant: SQLITE_DBCONFIG_ENABLE_TRIGGER is off, foreign keys are off and commits are durable from the first statement on.
+The process ends with its parent: at the end of its input whatever is open is rolled back. One question, one answer, in
+order, pickled.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def _opened(path: str, timeout_ms: int) -> apsw.Connection:
     made.set_busy_timeout(timeout_ms)
     made.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
     made.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 0)
+    # What came back is counted as arrived, and writes go on at the source: a power loss must not take it away again.
+    made.execute("PRAGMA synchronous = EXTRA")
     return made
 
 

@@ -22,6 +22,8 @@ SPACE_FACTOR = 3
 QUICK_BYTES = 1 << 30
 """Up to this size quick_check is run without being asked for: a second or two."""
 
+_LAZY = "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name"
+
 
 def run_checks(config: Config, *, deep: bool = False) -> list[CheckResult]:
     """All findings, sources first; an unreachable side is a finding, not an exception."""
@@ -201,6 +203,10 @@ def _target(config: Config) -> list[CheckResult]:
         encoding = target.rows("SHOW server_encoding")[0][0]
         if encoding != "UTF8":
             results.append(CheckResult("target encoding", "refused", f"{encoding}: UTF8 is needed", "createdb -E UTF8"))
+        lazy = [name for (name,) in target.rows(_LAZY)]
+        if lazy:
+            text = f"{' and '.join(lazy)} off: a power loss there can damage the database or take the switch back"
+            results.append(CheckResult("target durability", "warning", text, "turn them on before the cutover"))
         may_create = target.rows("SELECT has_database_privilege(current_database(), 'CREATE')")[0][0]
         prepared = target.rows("SELECT to_regnamespace('tailrace') IS NOT NULL")[0][0]
         if not may_create and not prepared:

@@ -203,9 +203,9 @@ class Replay:
             for table, keys in self._changed(name, point, list(numbers)):
                 if table in numbers:
                     touched += touch(db, tables[table], numbers[table], {typed_key(key): key for key in keys}.values())
-            # The target will wait for this head: a power loss must not take it back.
-            db.sync_wal()
             head = db.rows(f"SELECT coalesce((SELECT max(seq) FROM {SQLITE_LOG}), 0)")[0][0]
+            # The target will wait for this head, read before: a power loss must not take it back.
+            db.sync_wal()
         finally:
             db.close()
         return max(int(head), meta.pruned_to), touched

@@ -68,6 +68,8 @@ class SourceFence:
 
     def __init__(self, groups: Sequence[Group]) -> None:
         self._groups = groups
+        for group in groups:
+            group.db.make_commits_durable()
 
     def fence(self, token: int, tables: Mapping[str, Writable]) -> dict[str, Fence]:
         """Raises Transient(SOURCE_BUSY) when a writer holds a lock too long: nothing is fenced then; Superseded when a
@@ -136,6 +138,7 @@ class SourceFence:
             group.db.close()
 
     def _make_durable(self) -> None:
+        """What a process left that was killed in the middle of a commit is seen, and perhaps not on the disk."""
         for group in self._groups:
             group.db.sync_wal()
 

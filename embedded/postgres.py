@@ -98,8 +98,10 @@ class EmbeddedPostgres(Child):
         deadline = time.monotonic() + START_S
         pidfile = data / "postmaster.pid"
         while time.monotonic() < deadline and self._alive():
-            with contextlib.suppress(OSError, IndexError):
-                if pidfile.read_text().splitlines()[7].strip() == "ready":
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                lines = pidfile.read_text().splitlines()
+                # One that was killed left its own file behind, and that says ready, too.
+                if int(lines[0]) == self.pid and lines[7].strip() == "ready":
                     return
             time.sleep(0.02)
         said = self._said()

@@ -79,7 +79,7 @@ class Sqlite(Protocol):
     def schema_version(self) -> int: ...
 
     def sync_wal(self) -> None:
-        """fdatasync of the `-wal` file (or of the database in rollback-journal mode): what was seen is durable."""
+        """What was seen is durable: the `-wal` is synced, or (rollback journal) the folder that the journal left."""
         ...
 
     def reopen(self) -> None:

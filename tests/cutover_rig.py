@@ -70,7 +70,7 @@ class Side:
         self.name = name
         self.path = rig.folder / f"{name}.db"
         self.app = rig.sqlite(self.path, create=True)
-        self.app.run("PRAGMA journal_mode=WAL")
+        self.app.run(f"PRAGMA journal_mode={rig.journal_mode}")
         for statement in ddl:
             self.app.run(statement)
         self.identity = f"identity-{name}"
@@ -116,9 +116,16 @@ class Rig:
     """`cases` and `auth`, one migration."""
 
     def __init__(
-        self, folder: Path, url: str, *ddl: str, stream: Transport | None = None, wall_clock: bool = False
+        self,
+        folder: Path,
+        url: str,
+        *ddl: str,
+        stream: Transport | None = None,
+        wall_clock: bool = False,
+        journal_mode: str = "wal",
     ) -> None:
         self.folder = folder
+        self.journal_mode = journal_mode
         self.url = url
         self.opened: list[SqliteDatabase | Postgres | QuietSqlite] = []
         self.clock = SteppedClock(self.step)
