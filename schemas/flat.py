@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from schemas.errors import Code, Failed, Refusal
@@ -107,6 +108,11 @@ def write_columns(types: Sequence[str], columns: Sequence[Iterable[Any]]) -> lis
 
 def reader(types: Sequence[str]) -> Callable[[Iterable[bytes]], list[tuple[Any, ...]]]:
     """A function from payloads to rows. It raises Failed(STREAM_UNREADABLE) for a payload of another shape."""
+    return _reader(tuple(types))
+
+
+@lru_cache(maxsize=256)  # to compile one takes a millisecond, and it keeps nothing of the records
+def _reader(types: tuple[str, ...]) -> Callable[[Iterable[bytes]], list[tuple[Any, ...]]]:
     scope: dict[str, Any] = {"double_at": struct.Struct("<d").unpack_from}
     exec("\n".join(_reader_lines(types)), scope)
     read: Callable[[Iterable[bytes]], list[tuple[Any, ...]]] = scope["read"]

@@ -10,8 +10,6 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import syntaqlite
-
 from schemas.sqltext import tokens
 
 Node = dict[str, Any]
@@ -32,6 +30,9 @@ def statement(sql: str) -> Node:
     """The tree of one statement."""
     parser = getattr(_local, "parser", None)
     if parser is None:
+        # Late: most processes parse nothing, and it takes longer to import than all modules of this folder together.
+        import syntaqlite
+
         # One parser a thread: it is not made for two at once.
         parser = _local.parser = syntaqlite.Syntaqlite()
     found = parser.parse_raw(sql)
