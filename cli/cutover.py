@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from adapters.postgres import Postgres
-from capture.postgres_triggers import LABEL
+from cli.after_open import AfterOpen, after_open
 from cli.beside import virtual_tables
 from cli.checkpoint import checkpoint_before_cutover
 from cli.content import report_lines, verify_source
 from cli.cutover_gates import all_gates
-from cli.cutover_wiring import BackLook, authority_of, carried_by, fence_of, guard_of, rollback_of, switch_of
+from cli.cutover_wiring import BackLook, authority_of, carried_by, fence_of, rollback_of, switch_of
 from cli.final import final_of
 from cli.hooks import hooks_of
 from cli.options import as_json, config_of, dry_run, emit
@@ -22,21 +22,17 @@ from cli.rollback_status import rollback_lines, rollback_status
 from cli.wiring import open_source, telemetry
 from cutover.authority import AuthorityRow
 from cutover.behind import refuse_behind
-from cutover.drain import drain
 from cutover.final import FinalVerify
 from cutover.gates import Gate, refuse_closed, waive
 from cutover.prepare import prepare_source, prepare_target
 from cutover.source_fence import SourceFence
 from cutover.switch import Outcome
-from ops.clock import SystemClock
 from ops.config import Config
 from ops.loop import Signals
 from ops.points import reach
 from ops.telemetry import Telemetry
 from schemas.authority import Authority, Migration
-from schemas.errors import Code, Refusal, Superseded, TailraceError, Transient, Unknown
-
-TAIL_S = 10.0
+from schemas.errors import Code, Refusal, Superseded, TailraceError, Unknown
 
 STEPS = (
     "compare what changed since the last clean verification, until at most {keys} changes are left",
@@ -122,26 +118,27 @@ def cutover_command(
         if not practise:
             refuse_closed(gates)
         outcome = _switched(config, held, session, row, before, events, practise=practise)
-        tail_s = None if practise else _tail(config, session, events)
-        # Writers are back already: this reads every row and holds nobody up.
-        broken = {} if practise else guard_of(config, session, row, events.say)[1].validate()
-    parts = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in outcome.parts_s.items())
-    verb = "practised: nothing moved" if practise else "writes belong to PostgreSQL"
-    lines = [
-        f"{verb}; nobody could write for {outcome.pause_s * 1000:.0f} ms ({parts})",
-        *([] if practise else [f"tailrace rollback --reason R brings them back within {_days(config)}"]),
-        *([] if practise else [_tail_line(tail_s)]),
-        *(f"not validated: {name}: {why}" for name, why in broken.items()),
-    ]
+        parts = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in outcome.parts_s.items())
+        verb = "practised: nothing moved" if practise else f"writes belong to PostgreSQL (token {outcome.token})"
+        # Said at once: what follows takes seconds, and whoever interrupts it must know where writes are.
+        click.echo(f"{verb}; nobody could write for {outcome.pause_s * 1000:.0f} ms ({parts})", err=json_output)
+        after = AfterOpen() if practise else after_open(config, session, row, outcome.token, events)
+    lines = (
+        [] if practise else [f"tailrace rollback --reason R brings them back within {_days(config)}", *after.lines()]
+    )
     document = {
         "token": outcome.token,
+        "authority": str(Authority.SOURCE if practise else Authority.TARGET),
         "pause_s": outcome.pause_s,
         "parts_s": outcome.parts_s,
         "cutoff": outcome.cutoff,
-        "way_back_s": tail_s,
-        "not_validated": broken,
+        "way_back_s": after.tail.arrived_s,
+        "tail": after.tail.as_json(),
+        "not_validated": after.not_validated,
+        "failed_after_open": after.failed,
     }
     emit(document, lines, json_output=json_output)
+    ctx.exit(after.exit_code)
 
 
 @click.command("rollback")
@@ -249,27 +246,6 @@ def _switched(
     if not practise:
         hooks.run("after_open", token=outcome.token)
     return outcome
-
-
-def _tail(config: Config, session: Postgres, events: Telemetry) -> float | None:
-    """Seconds until the way back has brought to every file what the target held after the open; None: not within its time.
-    Writes go on either way: whoever switched should know at once that a rollback would have to wait."""
-    _, label = session.rows(LABEL)[0]
-    look = BackLook(config)
-    try:
-        upto = {source: int(label) for source in config.source_databases}
-        return drain(upto, look, SystemClock(), budget_s=TAIL_S, keep_lease=lambda: None)
-    except (Transient, Refusal) as error:
-        events.event("cutover.tail", f"the way back has not arrived yet: {error.message}", level="warning")
-        return None
-    finally:
-        look.close()
-
-
-def _tail_line(tail_s: float | None) -> str:
-    if tail_s is None:
-        return f"the way back did not arrive within {TAIL_S:g} s: do capture and sink run? tailrace rollback --status"
-    return f"the way back has arrived at every file ({tail_s:.1f} s)"
 
 
 def _refuse_too_many(config: Config, left: Mapping[str, int]) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from adapters.postgres import Postgres
 from cutover.topic_keys import TopicKeys
 from schemas.change import TableState, TopicPartition
-from schemas.errors import Code, Failed, TailraceError
+from schemas.errors import Code, Differ, Failed, TailraceError
 from schemas.model import Key
 from schemas.names import topic_of
 from schemas.ports import Clock, Registry, Transport
@@ -205,7 +205,7 @@ class FinalVerify:
                 table=table,
                 hint="tailrace verify",
             )
-        raise Failed(
+        raise Differ(
             Code.FINAL_DIFFERS,
             f"{len(wrong)} rows that changed since the last verification are {', '.join(words)}",
             source=source,

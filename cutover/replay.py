@@ -23,14 +23,14 @@ from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
 from capture.install import touch
-from capture.postgres_source import PostgresView
 from capture.postgres_triggers import LOG
 from cutover.authority import AuthorityRow
 from cutover.checkpoints import Checkpoints, back_topics, refuse_illegal
+from cutover.logged import logged_keys
 from cutover.prepare import plans_of
-from cutover.topic_keys import PAGE, TopicKeys
+from cutover.topic_keys import TopicKeys
 from ops.points import reach
-from schemas.change import Position, Progress
+from schemas.change import Progress
 from schemas.checkpoint import Checkpoint, SourceNow, SourcePoint, is_behind, rewound, why_ended
 from schemas.errors import Code, Refusal
 from schemas.introspect import introspect
@@ -38,7 +38,6 @@ from schemas.model import LOG as SQLITE_LOG
 from schemas.model import Key
 from schemas.names import notice_topic
 from schemas.ports import Registry, Transport
-from schemas.rows import RowCodec
 from schemas.wire import notice_of
 from sink.progress import read_progress, rewind
 from verify.compare import typed_key
@@ -225,20 +224,5 @@ class Replay:
                     found.setdefault(table, []).append(self._keys.key(raw))
             yield from found.items()
         if self._target.rows("SELECT to_regclass(%s) IS NOT NULL", (LOG,))[0][0]:
-            yield from self._logged(name)
-
-    def _logged(self, name: str) -> Iterator[tuple[str, list[Key]]]:
-        codecs = {plan.table: RowCodec(plan) for plan in plans_of(self._target, name)}
-        behind_id = 0
-        while True:
-            with self._target.snapshot():
-                view = PostgresView(self._target, name, codecs)
-                entries = view.entries(Position(0), behind_id=behind_id, limit_rows=PAGE)
-                found = {}
-                for table in {entry.table for entry in entries if entry.table in codecs}:
-                    read = view.rows(table, list(dict.fromkeys(e.key for e in entries if e.table == table)))
-                    found[table] = [*read.gone, *read.rows, *(key for key, _ in read.unrestorable)]
-            if not entries:
-                return
-            behind_id = entries[-1].id
-            yield from found.items()
+            for found in logged_keys(self._target, name, plans_of(self._target, name)):
+                yield from found.items()

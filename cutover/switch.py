@@ -223,9 +223,16 @@ class Switch:
             newer = self._row.move(
                 self._mine(token), Authority.SOURCE, verb="take-back", also={"failed": text}, detail={"reason": reason}
             )
-        except (Transient, Unknown):
+        except (Transient, Unknown) as error:
             if self._maybe_open:
-                raise  # it may be open: only the row can say, and the steward reads it
+                # Only the row can say, and the steward reads it.
+                raise Unknown(
+                    error.code,
+                    "the target went away while it was being opened: whether writes moved is in its row alone, and nothing "
+                    f"was lifted: the sources stay closed until it answers ({error.message})",
+                    position=token,
+                    hint="tailrace status once the target answers: the steward in capture goes on from there by itself",
+                ) from error
             # The target is away. Nobody but this attempt could open under its token, and it ends here: the sources need
             # not wait for the target to come back. The row is taken back by whoever finds its lease ended.
             newer = token + 1

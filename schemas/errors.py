@@ -173,6 +173,12 @@ class Failed(TailraceError):
     """A permanent failure that is no refusal of ours: corruption, a full disk, a permission."""
 
 
+class Differ(Failed):
+    """Both sides were compared, and rows are not equal. Nothing was moved."""
+
+    exit_code = 4
+
+
 class IndexRowTooLarge(Failed):
     """A value is too long for an index of the target, which can be made over a digest; `index` is empty where PostgreSQL
     does not tell which."""

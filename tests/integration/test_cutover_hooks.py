@@ -73,6 +73,7 @@ def test_hooks_checkpoint_and_final_verification_of_a_cutover(rig: Rig) -> None:
     assert Authority.TARGET is rig.row.read().authority
     assert {"fence", "drain", "verify", "sequences", "hooks", "open"} == set(done["parts_s"])
     assert done["way_back_s"] >= 0
+    assert ("target", [], {}) == (done["authority"], done["failed_after_open"], done["tail"]["differing"])
     assert ("after_open", done["token"]) == (ran(rig)[-1]["event"], ran(rig)[-1]["token"])
     kept = document(rig, "checkpoint", "--list")["checkpoints"]
     assert ["before cutover", "before cutover"] == [one["why"] for one in kept]
@@ -92,7 +93,7 @@ def test_a_difference_found_before_the_claim_refuses_the_cutover(rig: Rig) -> No
     rig.settle()
     rig.target.run("UPDATE cases.t SET v = 'damaged' WHERE id = 2")
     token = rig.row.read().token
-    _, err = run(rig, "cutover", *KNOWN, exits=1)
+    _, err = run(rig, "cutover", *KNOWN, exits=4)
     assert "final-differs" in err
     assert (Authority.SOURCE, token) == (rig.row.read().authority, rig.row.read().token)
     assert [] == ran(rig)
