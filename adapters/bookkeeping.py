@@ -36,10 +36,11 @@ def older(target: Postgres) -> bool:
 
 
 def _complete(target: Postgres) -> bool:
-    """The last table and the last column, whichever release they came with."""
+    """The last table and the last columns, whichever release they came with."""
     return bool(
         target.rows(
-            "SELECT to_regclass('tailrace.verified') IS NOT NULL AND EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = "
-            "to_regclass('tailrace.progress') AND attname = 'topics' AND NOT attisdropped)"
+            "SELECT to_regclass('tailrace.verified') IS NOT NULL AND 2 = (SELECT count(*) FROM pg_attribute WHERE NOT "
+            "attisdropped AND (attrelid, attname::text) IN ((to_regclass('tailrace.progress'), 'topics'), "
+            "(to_regclass('tailrace.migration'), 'restoring')))"
         )[0][0]
     )

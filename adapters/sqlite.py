@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -229,6 +230,10 @@ class SqliteDatabase:
         """Free space on the disk that holds the file."""
         return shutil.disk_usage(Path(self._path).parent).free
 
+    def attach_kept(self, path: str | Path, schema: str) -> None:
+        """Another file to read beside this one."""
+        self.run(f"ATTACH DATABASE ? AS {quote(schema)}", (Path(os.path.realpath(path)).as_uri() + "?mode=ro",))
+
     def backup(self, destination: str | Path) -> None:
         """Copy the whole database through SQLite's backup API, in one step.
 
@@ -242,6 +247,28 @@ class SqliteDatabase:
                 self._connection.backup(target, pages=-1)
             finally:
                 target.close()
+
+    def become(self, copy: str | Path, *, wait_s: float) -> None:
+        """Every page of this database is replaced by those of another file, in one transaction of this one: whoever has it
+        open goes on, and sees the old pages or the new ones. Raises Transient(SOURCE_BUSY) when others held their locks for
+        so long; nothing has changed then. Not inside a transaction. The schema version moves on, so that prepared statements
+        of others are prepared again.
+        """
+        deadline_s = time.monotonic() + wait_s
+
+        def waited(status: int, *_: int) -> None:
+            # The driver itself would wait for ever.
+            if status in _BUSY and time.monotonic() >= deadline_s:
+                raise Transient(
+                    Code.SOURCE_BUSY, f"{self._path}: others hold its locks", hint="end their long transactions; again"
+                )
+
+        with self._translated():
+            source = sqlite3.connect(f"{Path(copy).absolute().as_uri()}?mode=ro", uri=True)
+            try:
+                source.backup(self._connection, pages=-1, progress=waited, sleep=0.02)
+            finally:
+                source.close()
 
     def close(self) -> None:
         self._connection.close()

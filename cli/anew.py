@@ -42,7 +42,7 @@ def start_over(config: Config, source: str, db: Sqlite) -> None:
 def begin_anew(transport: Transport, target: Postgres, db: Sqlite, *, prefix: str, source: str) -> None:
     """May be called again at any time."""
     known = prepared(target)
-    offsets, topics = _listed(transport, prefix, source)
+    offsets, topics = listed(transport, prefix, source)
     last = last_watermark(transport, watermark_topic(prefix, source))
     generations = request_resync_of_all(db, void=stamp_of(last))
     reach("reset.between")
@@ -50,7 +50,8 @@ def begin_anew(transport: Transport, target: Postgres, db: Sqlite, *, prefix: st
         forget_stream(target, source, generations, offsets, topics, owner=f"reset-{uuid.uuid4().hex}")
 
 
-def _listed(transport: Transport, prefix: str, source: str) -> tuple[dict[TopicPartition, int], dict[str, str]]:
+def listed(transport: Transport, prefix: str, source: str) -> tuple[dict[TopicPartition, int], dict[str, str]]:
+    """Ends and ids of the topics of the way there, as they are now."""
     watermarks, schemas = watermark_topic(prefix, source), schema_topic(prefix)
     present = transport.topics(watermarks.rpartition(".")[0] + ".")
     names = [name for name in present if name != watermarks]

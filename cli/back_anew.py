@@ -30,11 +30,12 @@ from cli.way_back import back_prefix
 from cli.wiring import open_target, open_transport
 from cutover.authority import AuthorityRow
 from cutover.prepare import plans_of
+from cutover.rollback import refuse_restoring
 from cutover.way_back import again
 from ops.config import Config
 from ops.points import reach
 from schemas.authority import Authority
-from schemas.back import PROGRESS
+from schemas.back import PROGRESS, RESTING
 from schemas.change import TopicPartition
 from schemas.errors import Code, Refusal
 from schemas.introspect import introspect
@@ -44,8 +45,6 @@ from schemas.plan import TablePlan
 from schemas.ports import Sqlite, Transport
 from sink.progress import offsets_text
 
-RESTING = 2**62
-"""Above every label: a number of transactions."""
 BATCH_KEYS = 5000
 
 
@@ -73,6 +72,7 @@ def begin_back_anew(
     """May be called again at any time. `prefix`: of the topics of the way back; `schemas`: the topic of the schemas."""
     row = AuthorityRow(target, actor=actor())
     before = row.read()
+    refuse_restoring(before)
     if before.authority not in (Authority.TARGET, Authority.TO_SOURCE):
         raise Refusal(
             Code.VERB_ILLEGAL,
@@ -81,7 +81,7 @@ def begin_back_anew(
             position=before.token,
             hint=f"tailrace reset {source} begins the stream to PostgreSQL anew",
         )
-    offsets, topics = _listed(transport, prefix, schemas, source)
+    offsets, topics = listed_back(transport, prefix, schemas, source)
     last = last_watermark(transport, watermark_topic(prefix, source))
     reach("back_anew.listed")
     _rest(db, offsets, {"token": str(before.token), "topics": topics}, source=source)
@@ -110,9 +110,10 @@ def _sql(document: Mapping[str, str]) -> str:
     return f"'{text}'"
 
 
-def _listed(
+def listed_back(
     transport: Transport, prefix: str, schemas: str, source: str
 ) -> tuple[dict[TopicPartition, int], dict[str, str]]:
+    """Ends and ids of the topics of the way back, as they are now."""
     watermarks = watermark_topic(prefix, source)
     names = [name for name in transport.topics(watermarks.rpartition(".")[0] + ".") if name != watermarks]
     topics = transport.topic_ids([*names, *transport.topics(schemas)])

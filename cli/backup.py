@@ -28,13 +28,13 @@ class Backup:
     line: str
 
 
-def backup_source(config: Config, name: str, events: Telemetry) -> Backup:
-    """One backup, read back and hashed."""
+def backup_source(config: Config, name: str, events: Telemetry, *, kind: str = "") -> Backup:
+    """One backup, read back and hashed. `kind`: begins its name, where it must not pass for a backup of the present."""
     folder = config.path(config.backup_folder)
     folder.mkdir(parents=True, exist_ok=True)
     source = open_source(config, name)
     try:
-        path = folder / f"{name}_{_stamp()}.db"
+        path = _fresh(folder, f"{kind}{name}", ".db")
         size = Path(source.path).stat().st_size
         if shutil.disk_usage(folder).free < size * 2:
             raise Failed(
@@ -63,11 +63,11 @@ def backup_source(config: Config, name: str, events: Telemetry) -> Backup:
     return _made(path, digest, name, "read back ok, ", events)
 
 
-def backup_target(config: Config, events: Telemetry) -> Backup:
+def backup_target(config: Config, events: Telemetry, *, kind: str = "") -> Backup:
     """The whole database of the target. Raises Refusal(PACKAGE_MISSING | BACKUP_FAILED) where no pg_dump fits."""
     folder = config.path(config.backup_folder)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"tailrace-target_{_stamp()}.dump"
+    path = _fresh(folder, f"{kind}tailrace-target", ".dump")
     dump(target_url(config), path, role=config.target_role)
     return _made(path, _digest(path), "target", "", events)
 
@@ -79,8 +79,11 @@ def _made(path: Path, digest: str, name: str, proof: str, events: Telemetry) -> 
     return Backup(path, digest, line)
 
 
-def _stamp() -> str:
-    return time.strftime("%Y%m%d_%H%M%S", time.gmtime())
+def _fresh(folder: Path, name: str, ending: str) -> Path:
+    """Two of one second would be one file, and a checkpoint would name a backup that is another's."""
+    while (path := folder / f"{name}_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}{ending}").exists():
+        time.sleep(0.05)
+    return path
 
 
 def _digest(path: Path) -> str:

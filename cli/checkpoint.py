@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -118,8 +118,10 @@ def checkpoint_command(
     with _held(config, "checkpoint") as held:
         if only_list:
             found = held.points.all()
-            lines = [_line(one) for one in found] or ["there is none"]
-            emit({"checkpoints": [_as_json(one) for one in found]}, lines, json_output=json_output)
+            ended = {one.name: held.points.thrown_away(one) for one in found}
+            lines = [_line(one) + (f"; ended: {ended[one.name]}" if ended[one.name] else "") for one in found]
+            document = [{**_as_json(one), "ended": ended[one.name] or None} for one in found]
+            emit({"checkpoints": document}, lines or ["there is none"], json_output=json_output)
             return
         if dropped:
             one = held.points.find(dropped) if dry_run else held.points.drop(dropped)
@@ -143,17 +145,28 @@ def _take(held: _Held, name: str, *, of_sources: bool, of_target: bool, json_out
         return
     events = telemetry(held.config, "checkpoint", terminal=False)
     backups: dict[str, str] = {}
+    digests: dict[str, str] = {}
     if of_sources:
         for source in looked.sources:
             made = backup_source(held.config, source, events)
             click.echo(made.line, err=json_output)
-            backups[source] = str(made.path)
+            backups[source], digests[source] = str(made.path), made.digest
     if of_target:
         made = backup_target(held.config, events)
         click.echo(made.line, err=json_output)
         backups["target database"] = str(made.path)
     # Looked at again: a backup takes its time, and the topics keep what comes after a point only for so long.
-    kept = held.points.keep(held.points.look("asked for", held.row.read()), name, backups=backups)
+    after = held.row.read()
+    if after.token != before.token:
+        raise Refusal(
+            Code.CHECKPOINT_REFUSED,
+            "the migration moved while the backups were made: they are of another moment than the streams",
+            position=after.token,
+            hint="tailrace checkpoint again; the backups stay",
+        )
+    point = held.points.look("asked for", after)
+    signed = {source: replace(one, backup_sha256=digests.get(source, "")) for source, one in point.sources.items()}
+    kept = held.points.keep(replace(point, sources=signed), name, backups=backups)
     events.event("checkpoint.made", _line(kept))
     emit(_as_json(kept), [_line(kept)], json_output=json_output)
 

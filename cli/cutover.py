@@ -1,4 +1,4 @@
-"""Do: the verbs cutover and rollback: gates, the switch by one compare-and-set after the other, and the way back."""
+"""Do: the verb cutover: gates, and the switch by one compare-and-set after the other."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from typing import Any
 import click
 
 from adapters.postgres import Postgres
+from capture import meta as metas
+from capture.postgres_triggers import LABEL
 from cli.after_open import AfterOpen, after_open
-from cli.beside import virtual_tables
 from cli.checkpoint import checkpoint_before_cutover
-from cli.content import report_lines, verify_source
 from cli.cutover_gates import all_gates
-from cli.cutover_wiring import BackLook, authority_of, carried_by, fence_of, rollback_of, switch_of
+from cli.cutover_wiring import authority_of, carried_by, fence_of, switch_of
 from cli.final import final_of
 from cli.hooks import hooks_of
 from cli.options import as_json, config_of, dry_run, emit
-from cli.rollback_status import rollback_lines, rollback_status
 from cli.wiring import open_source, telemetry
 from cutover.authority import AuthorityRow
 from cutover.behind import refuse_behind
 from cutover.final import FinalVerify
 from cutover.gates import Gate, refuse_closed, waive
-from cutover.prepare import prepare_source, prepare_target
+from cutover.prepare import prepare_source, prepare_target, take_up
 from cutover.source_fence import SourceFence
 from cutover.switch import Outcome
 from ops.config import Config
@@ -59,6 +58,8 @@ def prepare(config: Config, session: Postgres) -> None:
         db = open_source(config, name)
         try:
             prepare_source(db)
+            if not metas.fenced(db):  # its restore died before it said so
+                take_up(db, int(session.rows(LABEL)[0][1]))
         finally:
             db.close()
 
@@ -141,76 +142,6 @@ def cutover_command(
     ctx.exit(after.exit_code)
 
 
-@click.command("rollback")
-@click.option("--reason", default="", help="Why; kept in the journal.")
-@click.option("--status", "only_status", is_flag=True, help="Say what a rollback would do and lose now.")
-@click.option("--verify", "and_verify", is_flag=True, help="Compare every row of both sides when writers are back.")
-@click.option(
-    "--accept-lost", is_flag=True, help="The server lost its last moves: go on at the SQLite files as they are."
-)
-@as_json
-@dry_run
-@click.pass_context
-def rollback_command(
-    ctx: click.Context,
-    reason: str,
-    only_status: bool,
-    and_verify: bool,
-    accept_lost: bool,
-    json_output: bool,
-    dry_run: bool,
-) -> None:
-    """Bring writes back to the SQLite files, in any phase, without losing one; finishes what a dead switch left."""
-    config = config_of(ctx)
-    events = telemetry(config, "rollback", terminal=False)
-    with ExitStack() as held:
-        session, row = held.enter_context(authority_of(config))
-        before = row.read()
-        look = BackLook(config)
-        held.callback(look.close)
-        if only_status or dry_run:
-            document = rollback_status(before, look(), row.window())
-            emit(document, rollback_lines(document), json_output=json_output)
-            return
-        if not reason:
-            raise Refusal(Code.USAGE, "a rollback has a reason", hint='tailrace rollback --reason "what happened"')
-        fence = fence_of(config)
-        held.callback(fence.close)
-        with Signals().deferred(_waits):
-            rollback = rollback_of(config, session, row, fence, look, events.say)
-            returned = rollback.accept_lost(reason=reason) if accept_lost else rollback.run(reason=reason)
-        if returned.was is not Authority.SOURCE:
-            hooks_of(config, events).run("after_rollback", token=returned.token, reason=reason)
-    lifted = ", ".join(returned.lifted) or "none was fenced"
-    lines = [f"writes belong to the SQLite files again (were: {returned.was}); lifted: {lifted}"]
-    if accept_lost:
-        lines.append("what was written on a lost server and did not come back is lost: tailrace verify, then repair")
-    elif returned.was in (Authority.TARGET, Authority.TO_SOURCE):
-        lines.append(f"nobody could write for {returned.pause_s * 1000:.0f} ms; everything written there came along")
-        beside = virtual_tables(config)
-        for what, step in beside.items():
-            events.event("rollback.beside", f"{what}: {step}", level="warning", log="rollback.log")
-        lines += [f"{what}: {step}" for what, step in beside.items()]
-    else:
-        beside = {}
-    document = {
-        "token": returned.token,
-        "was": returned.was,
-        "pause_s": returned.pause_s,
-        "lifted": returned.lifted,
-        "beside": beside,
-    }
-    reports = {name: verify_source(config, name) for name in config.source_databases} if and_verify else {}
-    if reports:
-        document["clean"] = all(report.clean for report in reports.values())
-        document["sources"] = {name: report.as_json() for name, report in reports.items()}
-    for name, report in reports.items():
-        lines += [f"{name}: {line.strip()}" for line in report_lines(report)]
-    emit(document, lines, json_output=json_output)
-    if not document.get("clean", True):
-        ctx.exit(4)
-
-
 def _switched(
     config: Config,
     held: ExitStack,
@@ -235,7 +166,7 @@ def _switched(
     switch = switch_of(config, session, row, fence, events.say, final=final, hooks=hooks)
     reach("cutover.judged")
     try:
-        with Signals().deferred(_waits):
+        with Signals().deferred(say_waiting):
             outcome = switch.run(before, practise=practise)
     except (Superseded, Unknown):
         raise  # it is somebody else's now, or nobody can say yet
@@ -260,7 +191,7 @@ def _refuse_too_many(config: Config, left: Mapping[str, int]) -> None:
         )
 
 
-def _waits() -> None:
+def say_waiting() -> None:
     """A signal came while both sides may be closed (test_a_signal_between_fence_and_open_is_deferred)."""
     click.echo(
         "writes are on their way: this ends by itself in a moment. Interrupt again to leave it to the steward", err=True

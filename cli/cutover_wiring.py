@@ -309,8 +309,8 @@ class Steward:
                 self._say(
                     "reverse.regained", f"{source}: all its rows have arrived again, a rollback loses nothing of it"
                 )
-            recovered = self._rollback.recover(before)
             self._routes.publish()
+            recovered = self._rollback.recover(before)
             if recovered is not None and recovered.was is not Authority.SOURCE:
                 event = "failed" if recovered.was is Authority.TO_TARGET else "after_rollback"
                 self._hooks.later(event, token=recovered.token, reason=f"recovered from {before.owner}")
@@ -318,7 +318,7 @@ class Steward:
         except TailraceError as error:
             if error.code in (Code.TARGET_UNREACHABLE, Code.AUTHORITY_MOVED, Code.NOT_INSTALLED):
                 return False
-            if error.code in (Code.NO_ROLLBACK, Code.AUTHORITY_BEHIND, Code.CONFIG_INVALID):
+            if error.code in (Code.NO_ROLLBACK, Code.AUTHORITY_BEHIND, Code.CONFIG_INVALID, Code.RESTORE_RUNNING):
                 # A rollback that stands between two closed sides, and would lose rows; or a server that lost moves: nobody
                 # but a person decides that.
                 if error.message != self._stuck:

@@ -31,10 +31,11 @@ from cli.beginning import children, install_source, prepare_target, start_embedd
 from cli.checkpoint import checkpoint_command, replay_command
 from cli.complete import complete_command
 from cli.content import report_lines, verify_source
-from cli.cutover import cutover_command, rollback_command
+from cli.cutover import cutover_command
 from cli.demo_parts import configure, end, short, title, watch
 from cli.look import Looker
 from cli.migration import migration_line
+from cli.rollback import rollback_command
 from cli.shift import shift_command
 from cli.wiring import target_url, telemetry
 from examples.legal_cases.build import build

@@ -38,7 +38,7 @@ _VERBS = {
     "uninstall": "cli.uninstall",
     "shift": "cli.shift",
     "cutover": "cli.cutover",
-    "rollback": "cli.cutover",
+    "rollback": "cli.rollback",
     "complete": "cli.complete",
     "checkpoint": "cli.checkpoint",
     "replay": "cli.checkpoint",

@@ -13,7 +13,7 @@ from cutover.shift import RUNNING
 from cutover.shift_row import NOBODY, Told
 from cutover.source_fence import Carried
 from cutover.watch import watches
-from schemas.authority import BUCKETS, Authority, Migration, Phase, Window, legal_verbs, phase_of
+from schemas.authority import BUCKETS, Authority, Migration, Phase, Restoring, Window, legal_verbs, phase_of
 
 _NEXT = {
     Phase.FENCED: ["tailrace rollback --reason R: takes the switch back"],
@@ -77,6 +77,7 @@ def with_migration(
         "read_share": migration.read_share / BUCKETS,
         "failed": migration.failed,
         "no_rollback": migration.no_rollback,
+        "restoring": migration.restoring.checkpoint if migration.restoring else None,
         "window": window_document(window),
         "legal_verbs": list(legal_verbs(phase)),
     }
@@ -89,8 +90,15 @@ def with_migration(
         "can_cutover": False,
         "blocking_reasons": [f"writes belong to {migration.authority} already"]
         + [f"rollback would lose {what}: {why}" for what, why in migration.no_rollback.items()],
-        "next_steps": _NEXT[phase],
+        "next_steps": _restore_steps(migration.restoring) if migration.restoring else _NEXT[phase],
     }
+
+
+def _restore_steps(restoring: Restoring) -> list[str]:
+    return [
+        f"tailrace rollback --to {restoring.checkpoint} --reason R: goes on with it (capture must not run)",
+        "tailrace rollback --give-up --reason R: as long as no file was put back",
+    ]
 
 
 def with_lost_moves(
@@ -159,6 +167,8 @@ def migration_line(document: dict[str, Any]) -> str:
         Authority.TO_SOURCE: "nobody can write: a rollback is under way",
         Authority.COMPLETED: "completed: PostgreSQL is the database",
     }[Authority(document["authority"])]
+    if document.get("restoring"):
+        side = f"nobody can write: the files are being put back to checkpoint {document['restoring']}"
     failed = f"; the last attempt was taken back: {document['failed']}" if document["failed"] else ""
     shifted = document["read_share"] and document["authority"] == Authority.SOURCE
     share = f", {document['read_share']:.0%} of the reads go to PostgreSQL" if shifted else ""

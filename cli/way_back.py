@@ -61,7 +61,7 @@ class StartOf:
             self._start = None
             return None
         row = self._row.read()
-        if row.authority not in (Authority.TARGET, Authority.TO_SOURCE):
+        if row.authority not in (Authority.TARGET, Authority.TO_SOURCE) or row.restoring is not None:
             self._start = None
             return None
         at, timeline = stamp(self._target, self._source), self._target.rows(TIMELINE)[0][0]

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from adapters.postgres import Postgres
-from schemas.authority import Authority, Migration, Window, may_move
+from schemas.authority import Authority, Migration, Restoring, Window, may_move
 from schemas.errors import Code, Refusal, Superseded
 
 SILENT_MS = 4000
@@ -21,8 +22,9 @@ SILENT_MS = 4000
 
 _READ = (
     "SELECT authority, token, drained, owner, extract(epoch FROM lease_until - clock_timestamp())::double precision, "
-    "reverse_start, reverse_label, cutoff::text, read_share, no_rollback::text, failed "
-    "FROM tailrace.migration WHERE id = 1"
+    # A target that no daemon of this release has met yet lacks the last column.
+    "reverse_start, reverse_label, cutoff::text, read_share, no_rollback::text, failed, to_jsonb(m) ->> 'restoring' "
+    "FROM tailrace.migration AS m WHERE id = 1"
 )
 
 _WINDOW = (
@@ -32,6 +34,17 @@ _WINDOW = (
     "tailrace.journal WHERE before = 'to_target' AND after = 'target' ORDER BY seq DESC LIMIT 1) AS j ON true "
     "WHERE m.id = 1 AND m.authority IN ('target', 'to_source') AND m.window_until IS NOT NULL"
 )
+
+
+def sql_text(text: str) -> str:
+    """A literal of a statement that has parameters beside it."""
+    escaped = text.replace("'", "''").replace("%", "%%")
+    return f"'{escaped}'"
+
+
+def _restoring(text: str | None) -> Restoring | None:
+    found: dict[str, str] = json.loads(text) if text else {}
+    return Restoring(found["checkpoint"], found["reason"], Authority(found["was"])) if found else None
 
 
 class AuthorityRow:
@@ -58,6 +71,7 @@ class AuthorityRow:
             read_share=row[8],
             no_rollback=json.loads(row[9]),
             failed=row[10],
+            restoring=_restoring(row[11]),
         )
 
     def window(self) -> Window | None:
@@ -105,13 +119,20 @@ class AuthorityRow:
             self.note(before.token + 1, before.authority, after, verb=verb, detail=detail or {})
         return before.token + 1
 
+    def begin_restore(self, before: Migration, restoring: Restoring) -> int:
+        """-> TO_SOURCE, from where only this restore leads on. Without a lease: nobody takes it back by itself. In the
+        caller's transaction if one is open. Returns the new token."""
+        document = asdict(restoring)
+        also = {"restoring": f"{sql_text(json.dumps(document))}::jsonb", "read_share": "0"}
+        return self.move(before, Authority.TO_SOURCE, verb="restore", also=also, detail=document)
+
     def begin_again(self, before: Migration, token: int, *, reason: str) -> None:
         """(anything, n) -> (source, token): a server that lost moves goes on behind the last one that the sources have
         seen. No move of the protocol: a person said so. In the caller's transaction."""
         self._brace()
         changed = self._target.run(
             "UPDATE tailrace.migration SET authority = 'source', token = %s, drained = false, owner = '', "
-            "lease_until = NULL, read_share = 0, no_rollback = '{}', failed = %s "
+            "lease_until = NULL, read_share = 0, no_rollback = '{}', restoring = NULL, failed = %s "
             "WHERE id = 1 AND authority = %s AND token = %s",
             (token, reason, before.authority, before.token),
         )
@@ -131,6 +152,12 @@ class AuthorityRow:
         self._target.rows(
             "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
         )
+
+    def hold_restore(self, token: int) -> None:
+        """Raises Superseded where this restore is no longer the way on."""
+        found = self.read()
+        if found.token != token or found.restoring is None:
+            raise self._lost(token)
 
     def hold(self, token: int) -> None:
         """In the caller's transaction: writes belong to the source under this token, and nobody moves that before it ends."""
@@ -152,8 +179,8 @@ class AuthorityRow:
         known = self.read().no_rollback
         fresh = {what: why for what, why in lost.items() if what not in known}
         if fresh:
-            text = json.dumps(fresh).replace("'", "''").replace("%", "%%")
-            self.set(token, {"no_rollback": f"no_rollback || '{text}'::jsonb"}, verb="no-rollback", detail=fresh)
+            text = sql_text(json.dumps(fresh))
+            self.set(token, {"no_rollback": f"no_rollback || {text}::jsonb"}, verb="no-rollback", detail=fresh)
 
     def renew(self, token: int, *, lease_s: float) -> None:
         """Keep the lease of a move that is under way; Superseded when somebody recovered it meanwhile."""

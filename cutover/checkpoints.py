@@ -17,7 +17,7 @@ from typing import Any
 from adapters.postgres import Postgres
 from schemas.authority import Authority, Migration, Phase, legal_verbs, phase_of
 from schemas.change import Progress, TableState, TopicPartition
-from schemas.checkpoint import Checkpoint, SourcePoint, why_held
+from schemas.checkpoint import Checkpoint, Restored, SourcePoint, why_held, why_thrown_away
 from schemas.errors import Code, Refusal
 from schemas.names import notice_topic, topic_of
 from schemas.ports import Clock, Transport
@@ -117,6 +117,18 @@ class Checkpoints:
         hint = f"did you mean {near[0]}?" if near else "tailrace checkpoint --list"
         raise Refusal(Code.CHECKPOINT_UNKNOWN, f"there is no checkpoint {name!r}", hint=hint)
 
+    def thrown_away(self, checkpoint: Checkpoint) -> str:
+        """Why it is none any more; empty: it is one."""
+        return why_thrown_away(checkpoint.at_ms, self.restores())
+
+    def restores(self) -> list[Restored]:
+        """Every time the sources were put back, oldest first."""
+        found = self._target.rows(
+            "SELECT detail->>'checkpoint', (detail->>'at_ms')::bigint, (extract(epoch FROM at) * 1000)::bigint "
+            "FROM tailrace.journal WHERE verb = 'restored' ORDER BY seq"
+        )
+        return [Restored(*row) for row in found]
+
     def drop(self, name: str) -> Checkpoint:
         """Its backups stay where they are."""
         found = self.find(name)
@@ -196,6 +208,7 @@ def _as_json(point: SourcePoint) -> dict[str, Any]:
         "unread_ms": point.unread_ms,
         "back": json.loads(offsets_text(point.back)),
         "back_topics": dict(point.back_topics),
+        "backup_sha256": point.backup_sha256,
     }
 
 

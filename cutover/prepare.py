@@ -13,7 +13,7 @@ from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
 from capture.postgres_shapes import STATEMENT as SHAPES
 from capture.postgres_triggers import LOG, LOG_STATEMENTS, TRIGGERS, firing, trigger_statements
-from schemas.back import PROGRESS, STATEMENTS
+from schemas.back import PROGRESS, RESTING, STATEMENTS
 from schemas.ddl import full_name
 from schemas.errors import Code, Failed, TailraceError
 from schemas.model import META
@@ -84,6 +84,17 @@ def prepare_source(db: SqliteDatabase) -> bool:
             (str(db.schema_version()), str(before)),
         )
         return True
+
+
+def take_up(db: SqliteDatabase, label: int) -> None:
+    """A file that was put back to a checkpoint rests above every label of the time before. Nothing has come back since that
+    was begun, and what the next way back brings has labels above this one: read while writes belong to the sources."""
+    with db.write():
+        if db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (PROGRESS,)):
+            db.run(
+                f"UPDATE {PROGRESS} SET owner = '', applied = ?, highest = ?, applying_to = NULL WHERE applied = ?",
+                (label, label, RESTING),
+            )
 
 
 def prove(target: Postgres, plans: Sequence[TablePlan]) -> dict[str, str]:

@@ -13,9 +13,8 @@ knows nothing of what the target changed in between (test_a_replay_that_slept_th
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,29 +22,19 @@ from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
 from capture.install import touch
-from capture.postgres_triggers import LOG
 from cutover.authority import AuthorityRow
-from cutover.checkpoints import Checkpoints, back_topics, refuse_illegal
-from cutover.logged import logged_keys
-from cutover.prepare import plans_of
-from cutover.topic_keys import TopicKeys
+from cutover.checkpoints import Checkpoints, refuse_illegal
+from cutover.target_keys import TargetKeys, lost_since
 from ops.points import reach
 from schemas.change import Progress
 from schemas.checkpoint import Checkpoint, SourceNow, SourcePoint, is_behind, rewound, why_ended
 from schemas.errors import Code, Refusal
 from schemas.introspect import introspect
 from schemas.model import LOG as SQLITE_LOG
-from schemas.model import Key
 from schemas.names import notice_topic
 from schemas.ports import Registry, Transport
-from schemas.wire import notice_of
 from sink.progress import read_progress, rewind
 from verify.compare import typed_key
-
-_LOST = (
-    "SELECT detail::text FROM tailrace.journal WHERE verb = 'no-rollback' AND at >= to_timestamp(%s / 1000.0) "
-    "ORDER BY seq LIMIT 1"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +76,8 @@ class Replay:
         self._checkpoints = checkpoints
         self._open_source = open_source
         self._prefix = prefix
-        self._back_prefix = back_prefix
         self._window_ms = window_ms
-        self._keys = TopicKeys(transport, registry)
+        self._changed = TargetKeys(target, transport, registry, back_prefix=back_prefix)
 
     def refuse(self, checkpoint: Checkpoint) -> int:
         """Returns the token under which it would be done. Raises Refusal(VERB_ILLEGAL | REPLAY_RUNNING | CHECKPOINT_ENDED)."""
@@ -169,8 +157,7 @@ class Replay:
                 checkpoint.sources[name], now, at_ms=checkpoint.at_ms, now_ms=now_ms, window_ms=self._window_ms
             )
             reasons += [f"{name}: {one}" for one in found]
-        for (detail,) in self._target.rows(_LOST, (checkpoint.at_ms,)):
-            reasons.append(f"the way back lost something since, so what the target changed is not known: {detail}")
+        reasons += filter(None, [lost_since(self._target, checkpoint.at_ms), self._checkpoints.thrown_away(checkpoint)])
         if reasons:
             again = "; ".join(f"tailrace reset {name} --yes {name}" for name in sorted(progress))
             raise Refusal(
@@ -199,7 +186,7 @@ class Replay:
                 meta = metas.read(db)
                 tables = metas.as_logged(meta, introspect(db)).tables
             numbers = {one.name: number for number, one in meta.tables.items() if one.name in tables}
-            for table, keys in self._changed(name, point, list(numbers)):
+            for table, keys in self._changed.since(name, point.back, list(numbers)):
                 if table in numbers:
                     touched += touch(db, tables[table], numbers[table], {typed_key(key): key for key in keys}.values())
             head = db.rows(f"SELECT coalesce((SELECT max(seq) FROM {SQLITE_LOG}), 0)")[0][0]
@@ -208,21 +195,3 @@ class Replay:
         finally:
             db.close()
         return max(int(head), meta.pruned_to), touched
-
-    def _changed(self, name: str, point: SourcePoint, tables: list[str]) -> Iterator[tuple[str, list[Key]]]:
-        """(table, keys) of every change on the target: what came into the topics of the way back since, and what its log
-        still holds, sent or not."""
-        wanted = back_topics(self._back_prefix, name, tables)
-        for page in self._keys.since(self._transport.topic_ids(wanted), point.back):
-            found: dict[str, list[Key]] = {}
-            for one in page:
-                table, raw = wanted[one.topic], one.key
-                if not table:
-                    notice = notice_of(one)
-                    table, raw = notice.table, base64.b64decode(notice.key) if notice.key else None
-                if raw is not None:
-                    found.setdefault(table, []).append(self._keys.key(raw))
-            yield from found.items()
-        if self._target.rows("SELECT to_regclass(%s) IS NOT NULL", (LOG,))[0][0]:
-            for found in logged_keys(self._target, name, plans_of(self._target, name)):
-                yield from found.items()

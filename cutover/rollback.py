@@ -49,6 +49,19 @@ class Returned:
     lifted: tuple[str, ...]
 
 
+def refuse_restoring(before: Migration) -> None:
+    """Some files may be of the checkpoint already: draining into them, or lifting them, would mix two histories."""
+    if before.restoring is not None:
+        name = before.restoring.checkpoint
+        raise Refusal(
+            Code.RESTORE_RUNNING,
+            f"the sources are being put back to checkpoint {name}, nobody can write until that has ended",
+            position=before.token,
+            hint=f"tailrace rollback --to {name} --reason R goes on with it; tailrace rollback --give-up --reason R takes "
+            "it back as long as no file was put back",
+        )
+
+
 class Rollback:
     """Args:
     sources: names of all sources of the migration.
@@ -110,6 +123,7 @@ class Rollback:
                 reach("rollback.arrived")
                 token, lifted = self._return(self._close(before, reason), reason)
             case Authority.TO_SOURCE:
+                refuse_restoring(before)
                 token, lifted = self._return(before, reason)
         return Returned(token, before.authority, self._clock.monotonic_s() - begun_s, tuple(lifted))
 
@@ -138,7 +152,9 @@ class Rollback:
         return Returned(token, before.authority, self._clock.monotonic_s() - begun_s, tuple(lifted))
 
     def recover(self, before: Migration) -> Returned | None:
-        """Finish or take back what a process left that is gone; None where nothing is to be done."""
+        """Finish or take back what a process left that is gone; None where nothing is to be done. Raises
+        Refusal(RESTORE_RUNNING): only a person throws rows away."""
+        refuse_restoring(before)
         abandoned = before.lease_left_s is not None and before.lease_left_s < 0
         if before.authority is Authority.SOURCE:
             lifted = self._settled(before)

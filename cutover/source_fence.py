@@ -90,6 +90,23 @@ class SourceFence:
         self._make_durable()
         return made
 
+    def shut(self, token: int, tables: Mapping[str, Writable]) -> dict[str, int]:
+        """For a restore, whatever the sources carry: each is fenced with this token, or is already. What the application did
+        to its schema is thrown away with its rows. Returns the head of each log; raises Transient(SOURCE_BUSY), Superseded."""
+        heads: dict[str, int] = {}
+        with ExitStack() as locks:
+            for group in self._groups:
+                locks.enter_context(group.db.write())
+            for group in self._groups:
+                for source, schema in group.schemas.items():
+                    carried = carried_of(group.db, schema)
+                    if carried.token > token or (carried.token == token and carried.fence is None):
+                        raise _superseded(source, carried.token, token)
+                    known = carried.fence if carried.token == token else None
+                    heads[source] = (known or _make(group.db, schema, token, tables[source].tables)).head
+        self._make_durable()
+        return heads
+
     def lift(self, token: int) -> list[str]:
         """Returns the sources that were fenced. Idempotent for one token; Superseded when a source carries a later one."""
         lifted = []
@@ -155,9 +172,13 @@ def _fence(db: SqliteDatabase, schema: str, source: str, token: int, writable: W
             source=source,
             hint="try again when tailrace status says consistent",
         )
+    return _make(db, schema, token, writable.tables)
+
+
+def _make(db: SqliteDatabase, schema: str, token: int, tables: Sequence[str]) -> Fence:
     version = _schema_version(db, schema)
     _drop(db, schema)
-    for statement in fence_triggers(writable.tables, token, schema=schema):
+    for statement in fence_triggers(tables, token, schema=schema):
         db.run(statement)
     head = db.rows(f"SELECT max(seq) FROM {quote(schema)}.{LOG}")[0][0]
     if head is None:
@@ -165,6 +186,14 @@ def _fence(db: SqliteDatabase, schema: str, source: str, token: int, writable: W
     fence = Fence(token, int(head), _schema_version(db, schema))
     text = json.dumps({"token": fence.token, "head": fence.head, "schema_version": fence.schema_version})
     _store(db, schema, token=token, fence=text, version_before=version)
+    return fence
+
+
+def fence_copy(db: SqliteDatabase, token: int, tables: Sequence[str], *, witnessed: int) -> Fence:
+    """A copy that takes the place of a source carries its fence from the first moment; in a transaction of its own."""
+    with db.write():
+        fence = _make(db, "main", token, tables)
+        _put(db, "main", "witnessed", witnessed)
     return fence
 
 

@@ -20,7 +20,7 @@ from cutover.authority import AuthorityRow
 from cutover.objects import OpenedObjects
 from cutover.prepare import plans_of
 from ops.points import reach
-from schemas.authority import Authority, Migration
+from schemas.authority import Authority, Migration, Restoring
 from schemas.ddl import full_name
 from schemas.errors import Code, Failed, Refusal, Transient
 from schemas.plan import TablePlan
@@ -135,19 +135,31 @@ class TargetGuard:
         with self._target.transaction():
             self._target.run(f"SET LOCAL lock_timeout = {int(lock_timeout_ms)}")
             token = self._row.move(before, Authority.TO_SOURCE, verb=verb, lease_s=lease_s, detail=detail)
-            for plan in list(self._plans):
-                guards = ", ".join(f"ENABLE ALWAYS TRIGGER {name}" for name in GUARDS)
-                try:
-                    self._target.run(f"ALTER TABLE {full_name(plan)} {guards}")
-                except Transient:
-                    # The application writes this one before one that is locked here already, and each waits for the
-                    # other: the next attempt begins with it (test_writers_in_another_order_do_not_starve_the_return).
-                    self._plans = [plan, *(one for one in self._plans if one is not plan)]
-                    raise
+            self._close_all()
             # Behind the locks: no DDL of these tables is under way any more.
             refuse_lost(self.changes().lost)
             reach("rollback.mid_close")
         return token
+
+    def close_for(self, before: Migration, restoring: Restoring) -> int:
+        """The same for a restore, which asks for nothing that came back: what this side changed is thrown away."""
+        with self._target.transaction():
+            self._target.run(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+            token = self._row.begin_restore(before, restoring)
+            self._close_all()
+            reach("restore.mid_close")
+        return token
+
+    def _close_all(self) -> None:
+        for plan in list(self._plans):
+            guards = ", ".join(f"ENABLE ALWAYS TRIGGER {name}" for name in GUARDS)
+            try:
+                self._target.run(f"ALTER TABLE {full_name(plan)} {guards}")
+            except Transient:
+                # The application writes this one before one that is locked here already, and each waits for the
+                # other: the next attempt begins with it (test_writers_in_another_order_do_not_starve_the_return).
+                self._plans = [plan, *(one for one in self._plans if one is not plan)]
+                raise
 
     def changes(self) -> Changes:
         """What of these tables is not as it was at the open."""

@@ -42,11 +42,13 @@ class Phase(StrEnum):
 
 
 MOVES: dict[Authority, frozenset[Authority]] = {
-    Authority.SOURCE: frozenset({Authority.TO_TARGET}),
+    # To TO_SOURCE only for a restore, which closes the sources to put them back to a checkpoint.
+    Authority.SOURCE: frozenset({Authority.TO_TARGET, Authority.TO_SOURCE}),
     Authority.TO_TARGET: frozenset({Authority.SOURCE, Authority.TARGET}),
     Authority.TARGET: frozenset({Authority.TO_SOURCE, Authority.COMPLETED}),
     # Back to TARGET is no move: once the target is fenced its tail belongs to the source. Recovery finishes the drain.
-    Authority.TO_SOURCE: frozenset({Authority.SOURCE}),
+    # To itself: a restore takes the place of a rollback that stands between two closed sides.
+    Authority.TO_SOURCE: frozenset({Authority.SOURCE, Authority.TO_SOURCE}),
     Authority.COMPLETED: frozenset(),
 }
 
@@ -64,6 +66,16 @@ VERBS: dict[Phase, frozenset[str]] = {
     Phase.FAILED: frozenset({"resume", "rollback", "verify", "shift", "checkpoint", "replay"}),
 }
 """What may be asked for in each phase, beside looking."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restoring:
+    """The sources are being put back to a checkpoint: TO_SOURCE ends with that, and with no drain."""
+
+    checkpoint: str
+    reason: str
+    was: Authority
+    """Where writes belonged before: what the sources, or the target, got since the checkpoint is thrown away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,8 @@ class Migration:
     """What the reverse stream can no longer carry -> why; not empty: rollback would lose something."""
     failed: str = ""
     """Why the last move was taken back; cleared by the next."""
+    restoring: Restoring | None = None
+    """TO_SOURCE only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +167,7 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS tailrace.shift(
         id int PRIMARY KEY CHECK (id = 1), serial bigint NOT NULL, state jsonb NOT NULL, health jsonb,
         health_at timestamptz)""",
+    "ALTER TABLE tailrace.migration ADD COLUMN IF NOT EXISTS restoring jsonb",
     "INSERT INTO tailrace.shift VALUES (1, 0, '{}', NULL, NULL) ON CONFLICT (id) DO NOTHING",
     "INSERT INTO tailrace.migration VALUES (1, 'source', 0, false, '', NULL, '', 0, '{}', 0, '{}', '', NULL, 1) "
     "ON CONFLICT (id) DO NOTHING",

@@ -16,6 +16,9 @@ from schemas.plan import ColumnPlan, TablePlan
 PROGRESS = f"{OWN_PREFIX}progress"
 QUARANTINE = f"{OWN_PREFIX}quarantine"
 
+RESTING = 2**62
+"""A progress that is above every label, a number of transactions: nothing of the way back is applied."""
+
 STATEMENTS = (
     f"CREATE TABLE IF NOT EXISTS {PROGRESS}(id INTEGER PRIMARY KEY, owner TEXT, applied INTEGER, applying_to INTEGER, "
     "identity TEXT, offsets TEXT, captured_at_ms INTEGER, applied_at_ms INTEGER, highest INTEGER)",

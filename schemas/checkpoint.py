@@ -9,7 +9,7 @@ Cases: test_what_ends_a_checkpoint, test_a_row_in_quarantine_keeps_a_replay_off.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from schemas.change import Ends, Progress, TableState, TopicPartition
@@ -38,6 +38,8 @@ class SourcePoint:
     back: Mapping[TopicPartition, int] = field(default_factory=dict)
     """Ends of the topics of the way back: what the target changes later lies behind them."""
     back_topics: Mapping[str, str] = field(default_factory=dict)
+    backup_sha256: str = ""
+    """Of the backup that was made with it; one of the release before has it only beside the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,15 @@ class Checkpoint:
     token: int
     sources: Mapping[str, SourcePoint]
     backups: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The sources were put back to a checkpoint: what lies between `from_ms` and `at_ms` never happened."""
+
+    checkpoint: str
+    from_ms: int
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +124,13 @@ def why_ended(point: SourcePoint, now: SourceNow, *, at_ms: int, now_ms: int, wi
     if now.quarantined:
         found.append(f"{now.quarantined} rows are in quarantine: an older state of theirs would be taken for the last")
     return found
+
+
+def why_thrown_away(at_ms: int, restores: Iterable[Restored]) -> str:
+    """Why a checkpoint of that moment is none any more; empty: it is of the history that went on. Those before the one that
+    was restored stay what they were: what followed them is in the topics, the restore among it."""
+    found = next((one for one in restores if one.from_ms < at_ms < one.at_ms), None)
+    return f"it is of what was thrown away when the sources were put back to {found.checkpoint}" if found else ""
 
 
 def rewound(point: SourcePoint, now: Progress, notices: str) -> dict[TopicPartition, int]:

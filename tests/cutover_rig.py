@@ -197,7 +197,7 @@ class Rig:
 
     def start_of(self, side: Side) -> Start | None:
         row = self.row.read()
-        if row.authority not in (Authority.TARGET, Authority.TO_SOURCE):
+        if row.authority not in (Authority.TARGET, Authority.TO_SOURCE) or row.restoring is not None:
             return None
         at = stamp(self.target, side.name)
         plans = tuple(plan for plan in self.plans() if plan.source == side.name)
