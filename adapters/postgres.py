@@ -247,6 +247,9 @@ class Postgres:
         try:
             yield
         except psycopg.Error as error:
+            if isinstance(error, errors.ReadOnlySqlTransaction) and self._connection is not None:
+                # The next attempt asks all hosts again: this one may have become a standby, or the list led to one.
+                self._connection.close()
             raise translate(error) from error
 
 
@@ -261,6 +264,12 @@ def translate(error: psycopg.Error) -> TailraceError:
             Code.TARGET_UNREACHABLE,
             f"PostgreSQL cannot be reached: {_first_line(error)}",
             hint="it is tried again; check that the server runs and target_database_url is right",
+        )
+    if isinstance(error, errors.ReadOnlySqlTransaction):
+        return Transient(
+            Code.TARGET_UNREACHABLE,
+            "PostgreSQL takes no writes: this server is a standby, or default_transaction_read_only is on",
+            hint="it is tried again; with several hosts target_database_url ends in ?target_session_attrs=read-write",
         )
     if isinstance(error, _BUSY):
         return Transient(Code.TARGET_BUSY, f"PostgreSQL is busy: {text}", table=table, hint="it is tried again")

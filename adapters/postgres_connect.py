@@ -42,7 +42,8 @@ def connection_parameters(url: str) -> dict[str, str]:
     defaults = {
         one.keyword.decode(): one.val.decode()
         for one in pq.Conninfo.get_defaults()
-        if one.val and one.keyword in (b"host", b"hostaddr", b"sslmode", b"sslrootcert", b"service")
+        if one.val
+        and one.keyword in (b"host", b"hostaddr", b"sslmode", b"sslrootcert", b"service", b"target_session_attrs")
     }
     return {**defaults, **given}
 
@@ -86,6 +87,11 @@ def _distrusted(text: str, parameters: Mapping[str, str]) -> tuple[str, str] | N
         if exact is not None:
             return exact
     return told
+
+
+def may_lead_to_standby(parameters: Mapping[str, str]) -> bool:
+    """Several hosts, and nothing that says which of them is meant."""
+    return len(_hosts(parameters)) > 1 and parameters.get("target_session_attrs") not in ("read-write", "primary")
 
 
 def _hosts(parameters: Mapping[str, str]) -> list[tuple[str, int]]:

@@ -6,12 +6,13 @@ import os
 import shutil
 from pathlib import Path
 
+from adapters.postgres_connect import connection_parameters, may_lead_to_standby
 from adapters.sqlite import SqliteDatabase
 from cli.check_result import CheckResult
 from cli.planning import plan_of, unknown_tables
 from cli.service_checks import service_checks
 from cli.stream_checks import stream_checks
-from cli.wiring import open_source, open_target
+from cli.wiring import open_source, open_target, target_url
 from ops.config import Config
 from schemas.errors import Code, ConfigError, TailraceError
 from schemas.introspect import introspect
@@ -197,6 +198,9 @@ def _target(config: Config) -> list[CheckResult]:
     try:
         version = target.server_version
         results = [CheckResult("target connects", "ok", f"PostgreSQL {version // 10000}.{version % 10000}")]
+        if may_lead_to_standby(connection_parameters(target_url(config))):
+            text = "the URL names several hosts and may lead to a standby, which takes no writes"
+            results.append(CheckResult("target hosts", "refused", text, "end it in ?target_session_attrs=read-write"))
         if version < 120000:
             results.append(CheckResult("target version", "refused", "PostgreSQL 12 or newer is needed", "upgrade"))
         target.refuse_pooler()

@@ -10,15 +10,14 @@ from typing import NamedTuple
 import pytest
 
 from adapters.postgres import Postgres
+from adapters.postgres_connect import connection_parameters, may_lead_to_standby
 from cli.way_back import TIMELINE
 from schemas.authority import Authority
-from schemas.errors import Code, Refusal, TailraceError
+from schemas.errors import Code, Refusal, TailraceError, Transient
 from sink.progress import read_progress
 from tests.cutover_rig import FILLED, Rig, application, begun
 from tests.fix_postgres import with_database
 from tests.standby import Pair, pair
-
-pytestmark = pytest.mark.slow
 
 
 class FailedOver(NamedTuple):
@@ -133,3 +132,36 @@ def test_a_switch_that_the_standby_never_saw_moves_nothing(failed_over: FailedOv
     rig.settle()
     for name in rig.sides:
         assert rig.source_rows(name) == rig.target_rows(name)
+
+
+def test_a_server_that_takes_no_writes_is_tried_again(database_url: str) -> None:
+    """A session that stayed on a server that became a standby ended its daemon with a permanent error."""
+    admin = Postgres(database_url, application_name="tests")
+    name = admin.rows("SELECT quote_ident(current_database())")[0][0]
+    admin.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    session = Postgres(database_url, application_name="sink")
+    with pytest.raises(Transient, match="takes no writes") as refused:
+        session.run("CREATE TABLE t(id int)")
+    assert "target_session_attrs=read-write" in refused.value.hint
+    with pytest.raises(Transient), session.transaction():
+        session.run("CREATE TABLE t(id int)")
+    admin.run("SET default_transaction_read_only = off")
+    admin.run(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    session.run("CREATE TABLE t(id int)")
+    session.close()
+    admin.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "may"),
+    [
+        ("postgresql://u@a:1,b:2/d", True),
+        ("postgresql://u@a,b/d?target_session_attrs=any", True),
+        ("postgresql://u@a,b/d?target_session_attrs=prefer-standby", True),
+        ("postgresql://u@a:1,b:2/d?target_session_attrs=read-write", False),
+        ("postgresql://u@a,b/d?target_session_attrs=primary", False),
+        ("postgresql://u@a/d", False),
+    ],
+)
+def test_a_list_of_hosts_that_may_lead_to_a_standby_is_named(url: str, may: bool) -> None:
+    assert may == may_lead_to_standby(connection_parameters(url))
