@@ -16,12 +16,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import kafka
 import pytest
 
+import adapters.confluent
 from embedded.kafka import EmbeddedKafka, absent
 from examples.legal_cases.build import LEDGER_TOTAL
+from schemas.change import Message
+from schemas.errors import Code, TailraceError
+from schemas.ports import TopicSettings
 from tests.applied import AppliedOnce
-from tests.fix_kafka import JARS
+from tests.fix_kafka import JARS, fresh_topics
 from tests.fix_pipeline import Pipeline
 from tests.proxy import Proxy
 
@@ -135,6 +140,32 @@ def test_a_network_that_is_slow_cut_and_silent(streamed: Streamed) -> None:
     time.sleep(4)
     streamed.proxy.blackhole = False
     assert streamed.settle_equal() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("driver", ["kafka-python", "confluent"])
+def test_what_a_failed_send_left_never_arrives(
+    streamed: Streamed, driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came behind what was sent after it, when the broker was back; and the error of closing the client, which no daemon
+    takes for an outage, ended capture for good."""
+    # The wait for an answer ends before the client gives its messages up, as it does on a busy machine.
+    monkeypatch.setattr(adapters.confluent, "DELIVERY_S", 1.5)
+    flush = kafka.KafkaProducer.flush
+    monkeypatch.setattr(kafka.KafkaProducer, "flush", lambda self, timeout=None: flush(self, min(timeout, 1.5)))
+    stream = fresh_topics(f"127.0.0.1:{streamed.proxy.port}", driver=driver)
+    stream.create_topics({"t": TopicSettings(partitions=1, compacted=False)})
+    stream.send([Message("t", b"k", b"before")])
+    streamed.proxy.refuse = True
+    streamed.proxy.cut()
+    with pytest.raises(TailraceError) as failed:
+        stream.send([Message("t", b"k", b"lost")])
+    assert Code.STREAM_UNREACHABLE == failed.value.code
+    streamed.proxy.heal()
+    time.sleep(3)
+    assert [(0, 1)] == stream.send([Message("t", b"k", b"after")])
+    stream.close()
 
 
 @pytest.mark.slow
