@@ -5,12 +5,16 @@ may stop for ever or for a while between any two of its steps (not being schedul
 earlier attempt is any process that others have overtaken. The daemons that apply the two streams remember what they
 read, too. `Rules` takes one rule out at a time.
 
+A replay sets the sink of a file back to a checkpoint: what it applied since it applies again, as one step to a state that
+holds everything up to `goal`. A checkpoint is the beginning of the model, the oldest there is.
+
 What must hold in every state:
 - no file can be written on both sides;
 - a side that can be written holds every write that was ever acknowledged for that file;
-- no file carries a fence that is older than the last lift that visited it: nobody would ever lift it.
+- no file carries a fence that is older than the last lift that visited it: nobody would ever lift it;
+- a target that calls itself consistent lacks nothing of what it has shown.
 
-    python -m tests.model.cutover_search [--writes 3] [--switches 2] [--returns 1] [--recoveries 1]
+    python -m tests.model.cutover_search [--writes 3] [--switches 2] [--returns 1] [--recoveries 1] [--replays 0]
 """
 
 from __future__ import annotations
@@ -39,6 +43,13 @@ class Rules:
     """A lift raises the token also where nothing was fenced."""
     row_before_lift: bool = True
     """Taking back moves the row first, then lifts."""
+    apply_checks_phase: bool = True
+    """The sink applies only while writes belong to the sources, or are on their way from them."""
+    replay_holds_row: bool = True
+    """A replay sets the sinks back under the token whose sources it read; without: whatever the row says by then."""
+    replay_to_head: bool = True
+    """It is not over below the head of the source's log, where what the target changed is logged; without: below what was
+    applied last time, which sends older states over newer ones."""
 
 
 class Process(NamedTuple):
@@ -47,6 +58,8 @@ class Process(NamedTuple):
     kind: str
     pc: str
     token: int = 0
+    goal: tuple[int, int] = (0, 0)
+    """What a replay has read of the sources."""
 
 
 class State(NamedTuple):
@@ -71,6 +84,12 @@ class State(NamedTuple):
     """A writer of the target has passed the check and has not written yet."""
     back: tuple[int, int]
     """Token of the fence that the sink of the way back remembers; 0: it has not claimed."""
+    applied: tuple[int, int]
+    """What the sink of a file applied last: the state below `highest`."""
+    again: tuple[int, int]
+    """What the sink of a file that was set back must hold before it calls itself consistent; -1: it was not."""
+    shown: tuple[int, int]
+    """Ghost: what the target of a file has shown while it was consistent, or open."""
     writes: int
     processes: tuple[Process, ...]
 
@@ -79,15 +98,16 @@ def put(pair: tuple[int, int], at: int, value: int) -> tuple[int, int]:
     return (value, pair[1]) if at == 0 else (pair[0], value)
 
 
-def initial(switches: int, returns: int, recoveries: int) -> State:
+def initial(switches: int, returns: int, recoveries: int, replays: int = 0) -> State:
     made = (
         [Process("switch", "read")] * switches
         + [Process("return", "read")] * returns
         + [Process("recover", "read")] * recoveries
+        + [Process("replay", "read")] * replays
     )
     return State(
-        SOURCE, 0, False, (0, 0), (0, 0), (0, 0), (0, 0), (0, 0), (0, 0), ((), ()), (0, 0), (False, False), (0, 0), 0,
-        tuple(made),
+        SOURCE, 0, False, (0, 0), (0, 0), (0, 0), (0, 0), (0, 0), (0, 0), ((), ()), (0, 0), (False, False), (0, 0),
+        (0, 0), (-1, -1), (0, 0), 0, tuple(sorted(made)),
     )  # fmt: skip
 
 
@@ -103,12 +123,14 @@ def wrong(state: State) -> str:
             return "the target can be written and lacks an acknowledged write"
         if state.fence[at] and state.fence[at] < state.lifted[at]:
             return "a fence of an overtaken attempt stands"
+        if state.again[at] < 0 and state.shown[at] & ~state.target[at]:
+            return "the target calls itself consistent and lacks what it has shown"
     return ""
 
 
 def successors(state: State, rules: Rules, max_writes: int) -> Iterator[tuple[str, State]]:
     yield from _writers(state, rules, max_writes)
-    yield from _streams(state)
+    yield from _streams(state, rules)
     for at, process in enumerate(state.processes):
         if process.pc == "done":
             continue
@@ -116,6 +138,14 @@ def successors(state: State, rules: Rules, max_writes: int) -> Iterator[tuple[st
             processes = (*state.processes[:at], after, *state.processes[at + 1 :])
             # Processes of one kind are alike: their order says nothing.
             yield f"{process.kind}: {label}", changed._replace(processes=tuple(sorted(processes)))
+
+
+def _showing(state: State) -> State:
+    """What the target holds now is seen by readers, unless it says that it is on its way."""
+    for at in FILES:
+        if state.again[at] < 0 or state.open:
+            state = state._replace(shown=put(state.shown, at, state.shown[at] | state.target[at]))
+    return state
 
 
 def _writers(state: State, rules: Rules, max_writes: int) -> Iterator[tuple[str, State]]:
@@ -141,6 +171,7 @@ def _writers(state: State, rules: Rules, max_writes: int) -> Iterator[tuple[str,
                     acked=put(state.acked, at, state.acked[at] | bit),
                     log=_logged(state.log, at, bit),
                     passed=_flag(state.passed, at, on=False),
+                    shown=put(state.shown, at, state.shown[at] | bit),
                     writes=state.writes + 1,
                 ),
             )
@@ -154,11 +185,15 @@ def _logged(log: tuple[tuple[int, ...], tuple[int, ...]], at: int, bit: int) -> 
     return ((*log[0], bit), log[1]) if at == 0 else (log[0], (*log[1], bit))
 
 
-def _streams(state: State) -> Iterator[tuple[str, State]]:
+def _streams(state: State, rules: Rules) -> Iterator[tuple[str, State]]:
     for at in FILES:
-        if state.authority in (SOURCE, TO_TARGET) and state.target[at] != state.source[at]:
-            # The apply's compare-and-set is on the phase as well.
-            yield f"apply {at} forward", state._replace(target=put(state.target, at, state.source[at]))
+        open_to_it = state.authority in (SOURCE, TO_TARGET) or not rules.apply_checks_phase
+        if open_to_it and state.again[at] < 0 and state.target[at] != state.source[at]:
+            yield f"apply {at} forward", _applied(state, at, state.source[at])
+        if open_to_it and state.again[at] >= 0:
+            # Its one step ends at any watermark from the goal on.
+            for upto in {state.again[at], state.source[at]}:
+                yield f"replay {at}", _applied(state._replace(again=put(state.again, at, -1)), at, upto)
         if state.fence[at] and state.back[at] != state.fence[at] and state.authority in (TARGET, TO_SOURCE):
             yield f"the way back of {at} claims", state._replace(back=put(state.back, at, state.fence[at]))
         if state.back[at] and state.fence[at] == state.back[at] == state.carried[at] and state.reverse_from[at] >= 0:
@@ -167,6 +202,13 @@ def _streams(state: State) -> Iterator[tuple[str, State]]:
                 own |= bit
             if state.source[at] | own != state.source[at]:
                 yield f"apply {at} back", state._replace(source=put(state.source, at, state.source[at] | own))
+
+
+def _applied(state: State, at: int, mask: int) -> State:
+    """The apply's compare-and-set is on the phase as well."""
+    changed = state._replace(target=put(state.target, at, mask), applied=put(state.applied, at, mask))
+    lacks = changed.shown[at] & ~mask
+    return changed if lacks else _showing(changed)
 
 
 Steps = Iterator[tuple[str, Process, State]]
@@ -249,7 +291,7 @@ def _switch(state: State, process: Process, rules: Rules) -> Steps:
             yield from _take_back(state, process, rules)
             yield from _lift_alone(state, process, rules)
         case "drain":
-            if state.source == state.target:
+            if state.source == state.target and state.again == (-1, -1):
                 yield "sees it drained", process._replace(pc="open"), state
             yield from _take_back(state, process, rules)
             yield from _lift_alone(state, process, rules)
@@ -328,7 +370,25 @@ def _recover(state: State, process: Process, rules: Rules) -> Steps:
             yield from _finish(state, process, rules)
 
 
-_STEPS = {"switch": _switch, "return": _return, "recover": _recover}
+def _replay(state: State, process: Process, rules: Rules) -> Steps:
+    match process.pc:
+        case "read":
+            if state.authority == SOURCE and state.again == (-1, -1):
+                yield "reads the row", process._replace(pc="touch", token=state.token), state
+        case "touch":
+            # Between the two nothing is held: a whole switch and its return may come in between.
+            goal = state.source if rules.replay_to_head else state.applied
+            yield "reads the heads", process._replace(pc="rewind", goal=goal), state
+        case "rewind":
+            mine = (state.authority, state.token) == (SOURCE, process.token)
+            if mine or not rules.replay_holds_row:
+                goal = (process.goal[0] | state.applied[0], process.goal[1] | state.applied[1])
+                yield "sets the sinks back", process._replace(pc="done", goal=(0, 0)), state._replace(again=goal)
+            else:
+                yield "was overtaken", process._replace(pc="done", goal=(0, 0)), state
+
+
+_STEPS = {"switch": _switch, "return": _return, "recover": _recover, "replay": _replay}
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,10 +410,11 @@ def search(
     switches: int = 2,
     returns: int = 1,
     recoveries: int = 1,
+    replays: int = 0,
     at_most: int = 5_000_000,
 ) -> Found:
     """Breadth first, so that a trace is a shortest one."""
-    first = initial(switches, returns, recoveries)
+    first = initial(switches, returns, recoveries, replays)
     came: dict[State, tuple[State, str] | None] = {first: None}
     left = deque([first])
     labels: set[str] = set()
@@ -387,7 +448,14 @@ def without(rule: str) -> Rules:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("writes", 3), ("switches", 2), ("returns", 1), ("recoveries", 1), ("at-most", 20_000_000)):
+    for name, default in (
+        ("writes", 3),
+        ("switches", 2),
+        ("returns", 1),
+        ("recoveries", 1),
+        ("replays", 0),
+        ("at-most", 20_000_000),
+    ):
         options.add_argument(f"--{name}", type=int, default=default)
     chosen = options.parse_args()
     found = search(
@@ -395,6 +463,7 @@ def main() -> None:
         switches=chosen.switches,
         returns=chosen.returns,
         recoveries=chosen.recoveries,
+        replays=chosen.replays,
         at_most=chosen.at_most,
     )
     print(f"{found.states:,} states, {'all of them' if found.complete else 'cut off'}: {found.what or 'nothing wrong'}")

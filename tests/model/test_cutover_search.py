@@ -24,6 +24,9 @@ STEPS = {
     "recover": ("finds an abandoned switch", "finds an abandoned return", "takes back", "returns", "lifts 1"),
 }
 
+BY_REPLAY = ("replay_holds_row", "replay_to_head")
+"""Rules that only a replay needs."""
+
 
 def test_no_interleaving_has_two_writers_or_loses_a_write() -> None:
     """Two files, two writes, two attempts to switch, one to return, one recovery, any of them stopping anywhere."""
@@ -35,14 +38,26 @@ def test_no_interleaving_has_two_writers_or_loses_a_write() -> None:
     assert {"write 0 at the source", "write 1 at the target", "apply 0 forward", "apply 1 back"} <= found.labels
 
 
+def test_no_interleaving_with_a_replay_shows_an_older_state() -> None:
+    """A replay beside a switch, its return and a recovery: the sinks are set back at any moment that the protocol allows."""
+    found = search(writes=2, switches=1, returns=1, recoveries=1, replays=1)
+    assert "" == found.what, found.trace
+    assert found.complete
+    steps = {"reads the heads", "sets the sinks back", "was overtaken"}
+    assert set() == ({f"replay: {step}" for step in steps} | {"replay 0", "replay 1"}) - found.labels
+
+
 @pytest.mark.soak
 def test_further_than_that() -> None:
     """The next larger bound: minutes and gigabytes."""
+    found = search(writes=2, switches=2, returns=1, recoveries=1, replays=1, at_most=20_000_000)
+    assert "" == found.what, found.trace
     found = search(writes=3, switches=2, returns=2, recoveries=1, at_most=20_000_000)
     assert "" == found.what, found.trace
 
 
 @pytest.mark.parametrize("rule", [field.name for field in fields(Rules)])
 def test_each_rule_is_needed(rule: str) -> None:
-    found = search(without(rule), writes=2, switches=2, returns=1, recoveries=1)
+    replays = int(rule in BY_REPLAY)
+    found = search(without(rule), writes=2, switches=2 - replays, returns=1, recoveries=1 - replays, replays=replays)
     assert "" != found.what
