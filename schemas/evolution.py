@@ -7,6 +7,7 @@ The result is the join of both plans: a table never becomes narrower.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from schemas.codecs_dates import sql_text
@@ -75,6 +76,16 @@ def evolve(current: TablePlan, incoming: TablePlan, *, drop_missing: bool = Fals
     if key_replaced:
         statements.append(primary_key(plan))
     return Evolution(plan, tuple(statements), retyped)
+
+
+def rewritten(plan: TablePlan, types: Mapping[str, str]) -> list[str]:
+    """Columns that the table has in a narrower type (`types`: target name -> that type) as the plan has them."""
+    return [
+        statement
+        for column in plan.columns
+        if column.target in types and column.target not in plan.target_key
+        for statement in _retype(full_name(plan), replace(column, pg_type=types[column.target]), column, key=False)
+    ]
 
 
 def primary_key(plan: TablePlan) -> str:

@@ -172,7 +172,8 @@ class PostgresTarget:
             except Failed as error:
                 if error.code not in (Code.TARGET_CONFLICT, Code.TARGET_REFUSED):
                     raise
-                break
+                if self._on_misfit == "quarantine" or not self._shapes.outgrown(error, table, plan):
+                    break
         self._one_by_one(table, plan, deletes, rows, collapsed, seq)
 
     def _digests(self, index: str, plan: TablePlan, table: str) -> bool:

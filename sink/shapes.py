@@ -9,12 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from adapters.postgres import Postgres
+from schemas.ddl import full_name
 from schemas.errors import Code, Failed
-from schemas.evolution import covers, evolve
+from schemas.evolution import covers, evolve, rewritten
 from schemas.plan import TablePlan, plan_from_json, plan_to_json
 from schemas.ports import Registry
 from schemas.rows import KeyCodec, RowCodec
 from sink.schema_codecs import SchemaCodecs
+
+_NARROW = (
+    "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = %s::regclass "
+    "AND attnum > 0 AND NOT attisdropped AND atttypid IN ('int2'::regtype, 'int4'::regtype)"
+)
+_CAUGHT_UP = (
+    "UPDATE tailrace.tables SET state = CASE state WHEN 'following' THEN 'caught-up' ELSE state END "
+    'WHERE source = %s AND "table" = %s'
+)
 
 
 class TableShapes:
@@ -56,6 +66,27 @@ class TableShapes:
                 (plan_to_json(plan), schema_id, self._source, table),
             )
         return plan
+
+    def outgrown(self, error: Failed, table: str, plan: TablePlan) -> bool:
+        """Out of range: a column that was born on PostgreSQL as smallint or integer holds less than SQLite writes into it after
+        a return. It becomes what the plan says. False where none is narrower, so that asking again ends, or where something of
+        the application's hangs on it (a view): the row then stays behind with its error, as any that PostgreSQL refuses."""
+        if "[22003]" not in error.message:
+            return False
+        found = self._target.rows(_NARROW, (full_name(plan),))
+        wide = {column.target for column in plan.columns if column.pg_type == "bigint"}
+        statements = rewritten(plan, {name: kind for name, kind in found if name in wide})
+        try:
+            with self._target.transaction():
+                for statement in statements:
+                    self._target.run(statement)
+        except Failed as refused:
+            if refused.code is not Code.TARGET_REFUSED:
+                raise
+            return False
+        if statements:
+            self._target.run(_CAUGHT_UP, (self._source, table))
+        return bool(statements)
 
     def row_codec(self, schema_id: int) -> RowCodec:
         return self._codecs.rows(schema_id)

@@ -305,3 +305,55 @@ def test_a_strict_table_takes_what_it_has_types_for(tmp_path: Path, database_url
         assert [(1, "one")] == rig.source_rows("auth")
     finally:
         rig.close()
+
+
+def _narrow(rig: Rig) -> SqliteDatabase:
+    """SQLite has no narrow integers: after the return it writes what the column cannot hold."""
+    add(rig, "w int NOT NULL DEFAULT 5", "s smallint")
+    application(rig).run("UPDATE cases.t SET w = 6, s = 7 WHERE id = 1")
+    rig.settle_back()
+    rig.target.run("CREATE INDEX by_w ON cases.t(w)")
+    rig.rollback().run(reason="test")
+    rig.settle()
+    return rig.sides["cases"].app
+
+
+def test_a_narrow_column_that_sqlite_outgrows(rig: Rig) -> None:
+    """Each such row went to quarantine, and no retry brought it."""
+    app = _narrow(rig)
+    app.run("UPDATE t SET w = ? WHERE id = 1", (2**40,))
+    rig.settle()
+    app.run("UPDATE t SET s = ? WHERE id = 2", (-(2**63),))
+    rig.settle()
+    assert {("w", "bigint"), ("s", "bigint")} <= set(types_of(rig.target))
+    rows = rig.target_rows("cases", "SELECT id, w, s FROM {}.t ORDER BY id")
+    assert [(1, 2**40, 7), (2, 5, -(2**63))] == rows
+    verified(rig)
+    assert [] == rig.target.rows("SELECT 1 FROM tailrace.quarantine")
+    # The way back knows them as they are now.
+    rig.install_back()
+    rig.switch().run(rig.row.read())
+    application(rig).run("UPDATE cases.t SET s = %s WHERE id = 1", (2**50,))
+    rig.settle_back()
+    assert [(2**40, 2**50)] == app.rows("SELECT w, s FROM t WHERE id = 1")
+    assert {} == rig.row.read().no_rollback
+    assert [] == rig.said
+
+
+def test_a_narrow_column_that_cannot_grow_keeps_the_row_behind(rig: Rig) -> None:
+    """A view of the application's stands over it: named, never lost, and every other row is carried."""
+    app = _narrow(rig)
+    rig.target.run("CREATE VIEW cases.over_w AS SELECT w FROM cases.t")
+    app.run("UPDATE t SET w = ? WHERE id = 1", (2**40,))
+    app.run("UPDATE t SET w = 8 WHERE id = 2")
+    for _ in range(20):
+        rig.step()
+    kept = rig.target.rows('SELECT "table", key_text::text, reason FROM tailrace.quarantine')
+    assert [("t", "(1,)", "integer out of range [22003]")] == kept
+    assert [(2, 8)] == rig.target_rows("cases", "SELECT id, w FROM {}.t ORDER BY id")
+    rig.target.run("DROP VIEW cases.over_w")
+    app.run("UPDATE t SET v = 'again' WHERE id = 1")
+    rig.settle()
+    assert [] == rig.target.rows("SELECT 1 FROM tailrace.quarantine")
+    assert [(2**40,)] == rig.target_rows("cases", "SELECT w FROM {}.t WHERE id = 1")
+    verified(rig)
