@@ -7,7 +7,9 @@ import contextlib
 import shutil
 import struct
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,15 @@ class OldRows:
         return self._rows
 
 
+@cache
+def compiled() -> tempfile.TemporaryDirectory[str]:
+    """The folder of the runner's class. Once a process: a start from source compiles it each time."""
+    folder = tempfile.TemporaryDirectory(prefix="tailrace-runner-")
+    command = ["java", "-m", "jdk.compiler/com.sun.tools.javac.Main", "-cp", str(JAR), "-d", folder.name, str(RUNNER)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
 class OldSqlite:
     """One Java process; as much of a connection as the models need."""
 
@@ -47,7 +58,8 @@ class OldSqlite:
         self._process = self._started()
 
     def _started(self) -> subprocess.Popen[bytes]:
-        command = ["java", "-XX:-CreateCoredumpOnCrash", "-XX:ErrorFile=/dev/null", "-cp", str(JAR), str(RUNNER)]
+        quiet = ["-XX:-CreateCoredumpOnCrash", "-XX:ErrorFile=/dev/null", "-XX:TieredStopAtLevel=1"]
+        command = ["java", *quiet, "-cp", f"{compiled().name}:{JAR}", RUNNER.stem]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
     def restart(self) -> None:

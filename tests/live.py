@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from cli.look import Looker
+from ops.config import load
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -21,7 +24,8 @@ class Live:
 
     def __init__(self, folder: Path, url: str, make: Callable[[Path], list[Path]], *, settings: str = "") -> None:
         self.folder, self.url = folder, url
-        self.environment = {**os.environ, "TARGET": url, "PYTHONPATH": str(ROOT)}
+        os.environ["TARGET"] = url  # this process looks by itself, too
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.processes: list[subprocess.Popen[bytes]] = []
         names = [path.name for path in make(folder)]
         assert 0 == self.run("init", *names, "--target", "${TARGET}").returncode
@@ -63,19 +67,20 @@ class Live:
     def settle(self, *, timeout_s: float = 120) -> None:
         """Until both sources are consistent and applied to the head, with nothing in quarantine."""
         until = time.monotonic() + timeout_s
-        while True:
-            sources = self.status()["sources"]
-            assert isinstance(sources, dict)
-            if all(
+        config = load(self.config)
+        looker = Looker(config, list(config.source_databases))
+        try:
+            while not all(
                 (one["phase"], one["lag_changes"], one["consistent"], one["quarantined"]) == ("following", 0, True, 0)
-                for one in sources.values()
+                for one in looker.look()["sources"].values()
             ):
-                return
-            if time.monotonic() > until:
-                pytest.fail(
-                    f"not settled: {self.run('status').stdout}\n{(self.folder / 'said.txt').read_text()[-2000:]}"
-                )
-            time.sleep(0.5)
+                if time.monotonic() > until:
+                    pytest.fail(
+                        f"not settled: {self.run('status').stdout}\n{(self.folder / 'said.txt').read_text()[-2000:]}"
+                    )
+                time.sleep(0.1)
+        finally:
+            looker.close()
 
     def until(self, happened: Callable[[], bool], *, timeout_s: float = 60) -> None:
         deadline = time.monotonic() + timeout_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tomllib
@@ -53,6 +54,17 @@ def test_a_skipped_service_fails_continuous_integration(
 def test_the_script_of_continuous_integration_sets_it() -> None:
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     assert lines.index("export CI=true") < lines.index("make test")
+
+
+def test_the_soak_runs_whatever_the_tests_leave_out() -> None:
+    """Wherever a test is marked, and with everything that it shares with others."""
+    recipe = (ROOT / "Makefile").read_text().partition("\nsoak: install\n")[2].partition("\n\n")[0]
+    runs = [line.partition(" -m pytest ")[2] for line in recipe.splitlines() if " -m pytest " in line]
+    assert any(re.search(r" tests --ignore tests/faults -m soak\b", run) for run in runs), runs
+    assert any(re.search(r" tests/faults\b", run) and not re.search(r" -m | -k ", run) for run in runs), runs
+    assert (
+        "soak" not in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["addopts"]
+    )
 
 
 def test_pytest_shows_what_was_skipped() -> None:

@@ -37,7 +37,7 @@ def test_killed_at_a_named_point(
     pipeline = Pipeline(tmp_path / "run", database_url, kafka=kafka_address, driver=driver)
     try:
         pipeline.install()
-        pipeline.write(seconds=5)
+        pipeline.write(seconds=3)
         pipeline.start(*(other for other in ROLES if other != role))
         pipeline.start(role, at=f"{point}=kill:2")
         pipeline.wait_killed(role)

@@ -19,13 +19,13 @@ from tests.fix_postgres import start_server
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("gone_s", [12.0, pytest.param(75.0, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("gone_s", [8.0, pytest.param(75.0, marks=pytest.mark.soak)])
 def test_postgresql_gone_for_a_minute_and_back(tmp_path: Path, gone_s: float) -> None:
     server, url, folder = start_server(settings={"fsync": "on"})
     pipeline = Pipeline(tmp_path / "run", url)
     try:
         pipeline.install()
-        pipeline.write(seconds=gone_s + 10, rate=30)
+        pipeline.write(seconds=gone_s + 6, rate=30)
         pipeline.start()
         pipeline.settle()
         server.kill()

@@ -97,7 +97,12 @@ def test_no_socket_stays_open_behind_a_client(tmp_path: Path, secured_kafka: Sec
 
 
 @pytest.mark.parametrize("driver", ["kafka-python", pytest.param("confluent", marks=pytest.mark.soak)])
-def test_a_rotated_password_heals_an_open_stream(tmp_path: Path, secured_kafka: SecuredKafka, driver: str) -> None:
+def test_a_rotated_password_heals_an_open_stream(
+    tmp_path: Path, secured_kafka: SecuredKafka, driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # How long kafka-python's producer tries by itself before it says that a batch was not delivered: half a minute.
+    monkeypatch.setattr("adapters.kafka.REQUEST_MS", 4_000)
+    monkeypatch.setattr("adapters.kafka.DELIVERY_MS", 6_000)
     secured_kafka.set_password("tailrace", "first")
     transport = open_kafka(_config(tmp_path, secured_kafka, driver), for_s=10.0)
     topic = f"rotated-{driver}"
