@@ -25,9 +25,9 @@ def test_postgresql_gone_for_a_minute_and_back(tmp_path: Path, gone_s: float) ->
     pipeline = Pipeline(tmp_path / "run", url)
     try:
         pipeline.install()
-        pipeline.write(seconds=gone_s + 6, rate=30)
         pipeline.start()
         pipeline.settle()
+        pipeline.write(seconds=gone_s + 6, rate=30)
         server.kill()
         back_s = time.monotonic() + gone_s
         _remove_stale_lock(folder)
@@ -146,7 +146,7 @@ def test_application_sees_no_more_busy_than_without_us(pipeline: Pipeline) -> No
     pipeline.end_writers()
     pipeline.settle()
     print(f"busy: {without} of {tried_without} without, {busy} of {tried} with")
-    assert 1000 <= min(tried, tried_without)
+    assert 200 <= min(tried, tried_without)
     # The writers' transactions are longer with our triggers (up to 1.95x, see bench/triggers.py), and so are the moments
     # in which another one finds the file locked; a lock of ours held for 100 ms a second would be above this.
     assert busy / tried <= 2 * without / tried_without + 0.01
