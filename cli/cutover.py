@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -26,6 +26,7 @@ from cutover.gates import Gate, refuse_closed, waive
 from cutover.prepare import prepare_source, prepare_target, take_up
 from cutover.source_fence import SourceFence
 from cutover.switch import Outcome
+from ops.clock import SystemClock
 from ops.config import Config
 from ops.loop import Signals
 from ops.points import reach
@@ -109,6 +110,7 @@ def cutover_command(
         refuse_behind(before, seen)
         if not dry_run:
             prepare(config, session)
+        judged_s = SystemClock().monotonic_s()
         gates = _judged(config, session, row, before, waived, proven=not dry_run)
         for line in ["gates", *gate_lines(gates)]:
             click.echo(line, err=json_output)
@@ -118,7 +120,15 @@ def cutover_command(
             ctx.exit(0 if all(one.open for one in gates) else 3)
         if not practise:
             refuse_closed(gates)
-        outcome = _switched(config, held, session, row, before, events, practise=practise)
+
+        def judge_again() -> None:
+            """What was judged longer ago than a lease lasts may not hold any more: a checkpoint or a hook took its time, or
+            this process was stopped. Whatever changes behind this look is met by the claim, the drain and the final
+            verification (test_gates_are_judged_again_after_a_long_stop)."""
+            if not practise and SystemClock().monotonic_s() - judged_s > config.cutover.lease_s:
+                refuse_closed(_judged(config, session, row, before, waived, proven=True))
+
+        outcome = _switched(config, held, session, row, before, events, judge_again, practise=practise)
         parts = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in outcome.parts_s.items())
         verb = "practised: nothing moved" if practise else f"writes belong to PostgreSQL (token {outcome.token})"
         # Said at once: what follows takes seconds, and whoever interrupts it must know where writes are.
@@ -149,6 +159,7 @@ def _switched(
     row: AuthorityRow,
     before: Migration,
     events: Telemetry,
+    judge_again: Callable[[], None],
     *,
     practise: bool,
 ) -> Outcome:
@@ -166,6 +177,7 @@ def _switched(
     switch = switch_of(config, session, row, fence, events.say, final=final, hooks=hooks)
     reach("cutover.judged")
     try:
+        judge_again()
         with Signals().deferred(say_waiting):
             outcome = switch.run(before, practise=practise)
     except (Superseded, Unknown):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cli.check_result import CheckResult
 from cli.cutover_wiring import board_of
+from cli.shift_wiring import unjudged_now
 from cli.wiring import open_registry, open_transport
 from ops.config import Config
 from schemas.errors import TailraceError
@@ -18,7 +19,17 @@ NOBODYS = "tailrace-check"
 
 def service_checks(config: Config) -> list[CheckResult]:
     """Findings; what cannot be reached or is refused is one of them."""
-    return _registry(config) + _board(config)
+    return _registry(config) + _board(config) + _samples(config)
+
+
+def _samples(config: Config) -> list[CheckResult]:
+    """Can a look judge what the routers report? Where nobody reports yet there is nothing to say."""
+    try:
+        why = unjudged_now(config)
+    except TailraceError:
+        return []  # the Redis of the router: said above
+    hint = "raise health.window_s, or lower shift.min_samples"
+    return [CheckResult("health window", "warning", why, hint)] if why else []
 
 
 def _registry(config: Config) -> list[CheckResult]:

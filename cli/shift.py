@@ -15,7 +15,7 @@ from adapters.postgres import Postgres
 from cli.cutover_wiring import actor, publisher_of
 from cli.look import Looker
 from cli.options import as_json, config_of, dry_run, emit
-from cli.shift_wiring import rules_of
+from cli.shift_wiring import rules_of, unjudged_now
 from cli.wiring import open_target, telemetry
 from cutover.authority import AuthorityRow
 from cutover.shift import RUNNING, ShiftRules, ShiftState, Stage, next_share, share_of
@@ -64,6 +64,8 @@ def shift_command(
             ctx.exit(3 if reasons else 0)
         if reasons:
             raise Refusal(Code.GATE_BLOCKED, "; ".join(reasons), hint="; ".join(dict.fromkeys(reasons.values())))
+        if stage in RUNNING and (few := unjudged_now(config)):
+            click.echo(f"warning: {few}", err=True)
         _set(config, session, shift, before, told.state, share, stage, to)
         if stage in RUNNING and not detach:
             ctx.exit(_wait(row, shift, json_output=json_output))

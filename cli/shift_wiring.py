@@ -19,7 +19,8 @@ from cli.look import Looker
 from cli.wiring import open_target
 from cutover.authority import AuthorityRow
 from cutover.health import Thresholds
-from cutover.shift import ShiftRules
+from cutover.reports import WINDOW_MS
+from cutover.shift import ShiftRules, unjudged
 from cutover.vitals import Senses
 from cutover.watch import Watch
 from ops.alerts import Alerts
@@ -57,6 +58,20 @@ def rules_of(config: Config) -> ShiftRules:
         auto_rollback_enabled=shift.auto_rollback_enabled,
         cooldown_s=shift.cooldown_seconds,
     )
+
+
+def unjudged_now(config: Config) -> str:
+    """Why no look can judge requests at the traffic of this moment; empty: it can, or nobody reports."""
+    board = board_of(config)
+    try:
+        reports = reports_of(config, board)
+    finally:
+        if board is not None:
+            board.close()
+    now_ms, window_s = SystemClock().now_ms(), config.health.window_s
+    # Routers report every window when it is over: the youngest of them are not there yet.
+    seen = reports.between(now_ms - int(window_s * 1000) - 2 * WINDOW_MS, now_ms - 2 * WINDOW_MS)
+    return unjudged(rules_of(config), limits_of(config), seen, window_s=window_s)
 
 
 def target_ask(session: Postgres) -> Ask:

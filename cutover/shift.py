@@ -8,6 +8,7 @@ operator decides. Invariant: no share rises on what is unknown (test_no_step_pas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -17,6 +18,8 @@ from cutover.health import Evaluation, Outcome, Thresholds, degradation
 from cutover.reports import Window
 from schemas.authority import BUCKETS, Authority, Migration
 
+KEPT_S = 300.0
+"""Routers report the requests of so many seconds at a time (tailrace_router/counts.py): what came before is not counted."""
 MAX_ATTEMPTS = 3
 """To bring writes back by itself; a fourth is an operator's."""
 
@@ -131,22 +134,46 @@ def analyse(
     if baked_s < rules.bake_s:
         return Analysis(Verdict.BAKING, f"baked for {baked_s:.0f} of {rules.bake_s:g} s")
     if target.requests < limits.min_samples:
-        return Analysis(
-            Verdict.INCONCLUSIVE, f"{target.requests} requests reached the target, {limits.min_samples} are needed"
-        )
+        told = f"{target.requests} requests reached the target, {limits.min_samples} are needed"
+        if baked_s >= KEPT_S:
+            told += (
+                f"; no more than the last {KEPT_S:g} s count, so at this traffic the step never passes: lower "
+                "shift.min_samples, or set the share by hand (tailrace shift PERCENT)"
+            )
+        return Analysis(Verdict.INCONCLUSIVE, told)
     # With every read at the target there may be nothing left beside it; the step before was compared.
     alone = share == BUCKETS and source.requests < limits.min_samples
     if outcome is not Outcome.HEALTHY and not alone:
         return Analysis(Verdict.INCONCLUSIVE, f"performance: {told}")
-    passed = {"performance"} if alone else set()
+    # Requests were judged above, over the whole step: the last look alone may be too short to hold enough of them, and would
+    # be so for ever (test_a_look_too_short_for_its_samples_does_not_hold_the_step). What it found failing still counts.
     lacking = [
         one
         for one in evaluation.checks
-        if one.outcome is not Outcome.HEALTHY and one.name not in {"error rate", *passed}
+        if one.outcome is not Outcome.HEALTHY
+        and one.name != "error rate"
+        and not (one.name == "performance" and (alone or one.outcome is Outcome.INCONCLUSIVE))
     ]
     if lacking:
         return Analysis(Verdict.INCONCLUSIVE, "; ".join(f"{one.name}: {one.told}" for one in lacking))
     return Analysis(Verdict.PASS, f"{target.requests} requests, {target.error_percent:.2f} % failed")
+
+
+def unjudged(rules: ShiftRules, limits: Thresholds, window: Window, *, window_s: float) -> str:
+    """Below which share no look can judge the target's requests at this traffic; empty: it can from the first step on, or
+    nothing was reported. `window`: what all routers reported within one look."""
+    requests = window.source.requests + window.target.requests
+    first = min(rules.increments, default=100.0)
+    if not requests or requests * first / 100 >= limits.min_samples:
+        return ""
+    share = 100 * limits.min_samples / requests
+    where = f"below a share of {share:.0f} %" if share <= 100 else "at any share"
+    enough_s = math.ceil(window_s * share / first)
+    return (
+        f"{requests} requests come within health.window_s = {window_s:g} s: {where} fewer than shift.min_samples = "
+        f"{limits.min_samples} of them reach the target, its error rate and performance stay unknown to a look and bring "
+        f"nothing back by themselves; health.window_s = {enough_s} would hold enough at {first:g} %"
+    )
 
 
 def decide(

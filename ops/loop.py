@@ -26,6 +26,7 @@ IDLE_MAX_S = 0.02
 BACKOFF_MIN_S = 0.1
 BACKOFF_MAX_S = 10.0
 BEAT_S = 1.0
+MOVED_ON = 3
 _PERMANENT = frozenset({Code.SOURCE_CORRUPT, Code.SOURCE_MISSING})
 
 
@@ -93,6 +94,8 @@ class _Slot:
     stepper: Stepper
     due_s: float = 0.0
     said: str = ""
+    moved_on: int = 0
+    """Steps in a row that found the migration moved by somebody."""
     idle_s: float = field(default=IDLE_MIN_S)
     health: StepperHealth = field(default_factory=StepperHealth)
 
@@ -170,7 +173,10 @@ class Loop:
         except TailraceError as error:
             if isinstance(error, Failed) and error.code in _PERMANENT:
                 raise
-            self._failed(slot, error)
+            if error.code is Code.AUTHORITY_MOVED and slot.moved_on < MOVED_ON:
+                self._moved_on(slot, error)
+            else:
+                self._failed(slot, error)
             return False
         except OSError as error:
             # A full disk under our own files: test_a_step_that_meets_a_full_disk_is_tried_again.
@@ -181,6 +187,7 @@ class Loop:
                 "loop.recovered", f"{slot.name} works again after {health.failures} failures", source=slot.name
             )
             health.failures, health.failing_since_ms, health.error_code, slot.said = 0, 0, "", ""
+        slot.moved_on = 0
         health.step_at_ms = self._clock.now_ms()
         if moved:
             health.state, health.moved_at_ms = "working", health.step_at_ms
@@ -190,6 +197,13 @@ class Loop:
             slot.due_s = self._clock.monotonic_s() + slot.idle_s
             slot.idle_s = min(IDLE_MAX_S, slot.idle_s * 1.5)
         return moved
+
+    def _moved_on(self, slot: _Slot, error: TailraceError) -> None:
+        """Somebody switched or returned in the middle of this step, on purpose: no failure, and the next one reads the row
+        anew. What finds it moved again and again is one (test_a_move_on_purpose_is_no_failure)."""
+        slot.moved_on += 1
+        slot.due_s = self._clock.monotonic_s() + 0.5
+        self._telemetry.event("loop.moved", f"{slot.name}: {error.message}; it goes on from there", source=slot.name)
 
     def _failed(self, slot: _Slot, error: TailraceError) -> None:
         health = slot.health

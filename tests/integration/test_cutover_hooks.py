@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from adapters.locallog import LocalLog
 from schemas.authority import Authority
 from schemas.formats import CONFIGURATION
 from tests.cutover_rig import Rig, begun
-from tests.integration.test_replay_verbs import document, run
+from tests.integration.test_replay_verbs import begin, document, run
 
 KNOWN = ("--waive", "backup", "--waive", "target role")
 HOOK = """import json, pathlib, sys
@@ -105,3 +107,39 @@ def test_a_difference_found_before_the_claim_refuses_the_cutover(rig: Rig) -> No
     assert None is document(rig, "cutover", *KNOWN)["way_back_s"]
     assert Authority.TARGET is rig.row.read().authority
     assert "the way back has not arrived yet" in (rig.folder / "migration.log").read_text()
+
+
+def test_gates_are_judged_again_after_a_long_stop(rig: Rig) -> None:
+    """Stopped between the gates and the claim, and a row came into quarantine meanwhile."""
+    path = rig.folder / "tailrace.toml"
+    short = {"lease_s = 120.0": "lease_s = 3.0", "final_verify_s = 60.0": "final_verify_s = 2.0"}
+    text = path.read_text()
+    for before, after in {**short, "[hooks]\ntimeout_s = 60.0": "[hooks]\ntimeout_s = 2.0"}.items():
+        text = text.replace(before, after)
+    path.write_text(text)
+    run(rig, "verify")
+    process = begin(rig, "cutover", *KNOWN, at="cutover.judged=pause")
+    deadline = time.monotonic() + 60
+    while not _stopped(process.pid):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        rig.step()
+    token = rig.row.read().token
+    rig.target.run(
+        'INSERT INTO tailrace.quarantine(source, "table", key, key_text, reason, seq) '
+        "SELECT 'cases', 't', ''::bytea, '[]', 'a trial', 1"
+    )
+    time.sleep(3.5)
+    process.send_signal(signal.SIGCONT)
+    while process.poll() is None:
+        rig.step()
+    out, err = process.communicate()
+    assert 3 == process.returncode, f"{out}\n{err}"
+    assert "quarantine" in err
+    assert (Authority.SOURCE, token) == (rig.row.read().authority, rig.row.read().token)
+    assert all(one.fence is None for one in rig.fence().carried().values())
+    assert "failed" == ran(rig)[-1]["event"]
+
+
+def _stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"

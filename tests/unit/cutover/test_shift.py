@@ -9,6 +9,7 @@ import pytest
 from cutover.health import Seen, Thresholds, evaluate
 from cutover.reports import Window
 from cutover.shift import (
+    KEPT_S,
     Analysis,
     ShiftRules,
     ShiftState,
@@ -22,8 +23,10 @@ from cutover.shift import (
     from_json,
     next_share,
     share_of,
+    unjudged,
 )
 from schemas.authority import Authority, Migration
+from tailrace_router.counts import KEPT_WINDOWS, WINDOW_MS
 from tests.unit.cutover.test_health import WELL, side
 
 LIMITS = Thresholds()
@@ -171,3 +174,31 @@ def test_the_state_survives_its_text() -> None:
     state = ShiftState(3, 4, Stage.INCONCLUSIVE, 5, "why", 1, 2, 6)
     assert state == from_json(3, as_json(state))
     assert ShiftState(serial=9) == from_json(9, {})
+
+
+def test_a_look_too_short_for_its_samples_does_not_hold_the_step() -> None:
+    """Performance of the look alone was unknown for ever, however many requests the step had seen."""
+    enough = Window(0, 1, source=side(1000), target=side(1000))
+    short = replace(WELL, window=Window(0, 1, source=side(40), target=side(40)))
+    assert Verdict.PASS == analysed(short, enough).verdict
+    slow = replace(WELL, window=Window(0, 1, source=side(1000, ms=50), target=side(1000, ms=200)))
+    assert Verdict.INCONCLUSIVE == analysed(slow, enough).verdict
+
+
+def test_traffic_that_never_fills_a_step_is_named_with_its_figures() -> None:
+    window = Window(0, 1, source=side(1000), target=side(60))
+    assert "never passes" not in analysed(window=window, baked_s=KEPT_S - 1, rules=replace(RULES, bake_s=1)).reason
+    found = analysed(window=window, baked_s=KEPT_S)
+    assert Verdict.INCONCLUSIVE == found.verdict
+    assert "60 requests reached the target, 100 are needed; no more than the last 300 s count" in found.reason
+    assert WINDOW_MS * KEPT_WINDOWS == KEPT_S * 1000
+
+
+def test_a_look_that_cannot_be_judged_is_named_with_its_figures() -> None:
+    def told(requests: int) -> str:
+        return unjudged(RULES, LIMITS, Window(0, 1, source=side(requests), target=side(0)), window_s=30.0)
+
+    assert "" == told(0) == told(1000)
+    assert "below a share of 25 %" in told(400)
+    assert "health.window_s = 75 would hold enough at 10 %" in told(400)
+    assert "at any share" in told(99)

@@ -12,7 +12,7 @@ import pytest
 from ops.health import StepperHealth
 from ops.loop import Ended, Loop, Signals
 from ops.telemetry import Telemetry
-from schemas.errors import Code, Transient
+from schemas.errors import Code, Superseded, Transient
 
 
 class Clock:
@@ -90,6 +90,24 @@ def test_a_failure_is_said_once_told_to_health_and_recovered_from(tmp_path: Path
     assert {"target-unreachable"} == {one.error_code for one in failing}
     assert 1 == len({one.failing_since_ms for one in failing})
     assert "failing" == failing[-1].state
+
+
+def test_a_move_on_purpose_is_no_failure(tmp_path: Path) -> None:
+    """After a rollback error.log had a line of it, and whoever was on duty asked what was wrong."""
+    moved = Superseded(Code.AUTHORITY_MOVED, "token 3 is no longer the one in force", hint="tailrace status")
+    _, told, log = _run(tmp_path, moved, True, moved, True)
+    assert 2 == log.count(" INFO sink loop.moved: cases: token 3 is no longer the one in force")
+    assert "loop.failed" not in log
+    assert "loop.recovered" not in log
+    assert {0} == {one["cases"].failures for one in told}
+    assert not (tmp_path / "error.log").exists() or "" == (tmp_path / "error.log").read_text()
+
+
+def test_what_finds_the_migration_moved_again_and_again_has_failed(tmp_path: Path) -> None:
+    moved = Superseded(Code.AUTHORITY_MOVED, "token 3 is no longer the one in force", hint="tailrace status")
+    _, _, log = _run(tmp_path, *[moved] * 6, True)
+    assert 3 == log.count("loop.moved")
+    assert 1 == log.count(" ERROR sink loop.failed: cases: [authority-moved]")
 
 
 def test_a_step_that_meets_a_full_disk_is_tried_again(tmp_path: Path) -> None:
