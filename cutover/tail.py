@@ -31,6 +31,7 @@ from verify.sides import TargetSide
 KEYS = 500
 """So many rows of a source are enough to see that its way back carries values as they are."""
 PAUSE_S = 0.05
+FIRST_S = 1.0
 
 
 @dataclass(slots=True)
@@ -75,10 +76,10 @@ class TailCompare:
 
     def run(self, start: Position, *, budget_s: float) -> Tail:
         """Raises Transient(DRAIN_TIMEOUT) and Refusal(NO_ROLLBACK) as `drain` does: nothing was compared then."""
-        begun_s = self._clock.monotonic_s()
         result = Tail()
         plans = plans_of(self._target)
-        waiting = {name: self._written(name, plans, start) for name in self._sources}
+        waiting = self._first_rows(plans, start)
+        begun_s = self._clock.monotonic_s()
         while True:
             left_s = budget_s - (self._clock.monotonic_s() - begun_s)
             try:
@@ -94,6 +95,15 @@ class TailCompare:
             if not any(waiting.values()) or left_s <= 0:
                 result.moving_rows = sum(map(len, waiting.values()))
                 return result
+            self._clock.sleep(PAUSE_S)
+
+    def _first_rows(self, plans: list[TablePlan], start: Position) -> dict[str, dict[str, _Row]]:
+        """A busy application writes its first rows while this looks; one that rests is not waited for."""
+        deadline_s = self._clock.monotonic_s() + FIRST_S
+        while True:
+            found = {name: self._written(name, plans, start) for name in self._sources}
+            if any(found.values()) or self._clock.monotonic_s() >= deadline_s:
+                return found
             self._clock.sleep(PAUSE_S)
 
     def _written(self, name: str, plans: list[TablePlan], start: Position) -> dict[str, _Row]:

@@ -62,6 +62,18 @@ def test_what_came_back_is_compared_by_its_values(rig: Rig) -> None:
     assert (8, 0, {}) == (found.equal_rows, found.moving_rows, found.differing)
 
 
+def test_the_first_rows_of_a_busy_application_are_waited_for(rig: Rig) -> None:
+    rig.switch().run(rig.row.read())
+    app = application(rig)
+
+    def write() -> None:
+        rig.between = lambda: None
+        app.run("INSERT INTO cases.t VALUES (10, 'a moment later', NULL)")
+
+    rig.between = write
+    assert 1 == _compared(rig).equal_rows
+
+
 @pytest.mark.parametrize(
     ("sql", "word"),
     [
