@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import kafka
@@ -218,15 +219,17 @@ class PythonDriver:
         }
 
     def close(self) -> None:
+        """Whatever one client says of a broker that is away, the others and their sockets are closed, too."""
+        closing: list[Callable[[], object]] = [reader.close for reader in self._readers]
         if self._producer is not None:
-            # Nothing is left in it: what was not acknowledged dropped it.
-            _drop(self._producer)
-        for reader in self._readers:
-            reader.close()
+            closing.append(partial(_drop, self._producer))  # acknowledged to the last message
         if self._consumer is not None:
-            self._consumer.close(autocommit=False)
+            closing.append(partial(self._consumer.close, autocommit=False))
         if self._admin is not None:
-            self._admin.close()
+            closing.append(self._admin.close)
+        for close in closing:
+            with contextlib.suppress(errors.KafkaError, OSError):
+                close()
         for one in self._sockets:
             one.close()
 
