@@ -9,12 +9,13 @@ Capture must not run: it would publish from the middle of the change, and bring 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import click
 
 from adapters.bookkeeping import bring_up_to_date
 from adapters.postgres import Postgres
@@ -22,11 +23,11 @@ from adapters.postgres_dump import dump_tool
 from cli.backup import backup_source, backup_target
 from cli.checkpoint import points_of
 from cli.cutover_wiring import carried_by, fence_of, guard_of, publisher_of, tables_of
+from cli.restore_loss import NotConfirmed, head_of, losses_of, refuse_ended, told_of
 from cli.restored_copy import (
     Open,
     drop_aside,
     make_successor,
-    pending_of,
     refuse_no_room,
     set_aside,
     sound_backup,
@@ -34,8 +35,7 @@ from cli.restored_copy import (
 from cli.wiring import capture_lock, open_registry, open_transport
 from cutover.authority import AuthorityRow
 from cutover.behind import refuse_behind
-from cutover.checkpoints import Checkpoints
-from cutover.loss import TableLoss, count_losses, loss_lines
+from cutover.loss import TableLoss, loss_lines
 from cutover.restore import Restore, RestoreSettings, refuse_other
 from ops.clock import SystemClock
 from ops.config import Config
@@ -43,9 +43,7 @@ from ops.loop import Signals
 from ops.points import reach
 from ops.telemetry import Telemetry
 from schemas.authority import Authority, Migration
-from schemas.change import Position
-from schemas.checkpoint import Checkpoint
-from schemas.errors import Code, Refusal, Superseded, TailraceError
+from schemas.errors import Superseded, TailraceError
 
 THROWN_AWAY = "thrown-away_"
 """Begins the names of what is kept: no gate takes it for a backup of the present."""
@@ -89,6 +87,8 @@ class RollbackTo:
         self._confirmed = confirmed
         self._again = again
         self._keep = keep
+        self._counted: Mapping[str, int] = {}
+        """Heads of the change logs when the losses were counted."""
 
     def run(self, *, dry_run: bool = False) -> tuple[dict[str, Any], list[str]]:
         """(document, lines). Raises Refusal: nothing was changed then."""
@@ -104,14 +104,15 @@ class RollbackTo:
             now_ms = int(self._session.rows(_NOW)[0][0])
             registry = open_registry(self._config, transport)
             one = Open(self._config, self._session, transport, registry, checkpoint, now_ms)
-            if (done := self._finished(one, before)) is not None:
+            if not dry_run and (done := self._finished(one, before)) is not None:
                 return done
             if before.restoring is not None and not dry_run:
                 return self._put_back(one, before, {name: sound_backup(one, name) for name in checkpoint.sources}, [])
             refuse_ended(self._config, points, checkpoint)
             backups = {name: sound_backup(one, name) for name in sorted(checkpoint.sources)}
-            losses = self._losses(one, before, backups)
-            told = _told(one, losses)
+            self._counted = {name: head_of(self._config, name) for name in backups}
+            losses = losses_of(one, before, backups, self._events)
+            told = told_of(one, losses)
             if dry_run:
                 return told
             if self._confirmed != self._name:
@@ -137,22 +138,6 @@ class RollbackTo:
             f"to throw away what was written since: add --again --yes {self._name}",
         ]
 
-    def _losses(self, one: Open, before: Migration, backups: Mapping[str, Path]) -> list[TableLoss]:
-        losses = []
-        for name, backup in backups.items():
-            pending = self._pending(one, before, name)
-            losses += count_losses(name, self._config.source_path(name), backup, pending)
-        return losses
-
-    def _pending(self, one: Open, before: Migration, name: str) -> Mapping[str, int] | None:
-        if before.authority is Authority.SOURCE:
-            return {}
-        try:
-            return pending_of(one, name, Position(before.reverse_label, before.reverse_start))
-        except TailraceError as error:
-            self._events.event("restore.uncounted", f"{name}: {error.message}", level="warning")
-            return None
-
     # -- doing it ------------------------------------------------------------------------------------------------
 
     def _put_back(
@@ -173,19 +158,24 @@ class RollbackTo:
             aside = {name: set_aside(one, name, backup) for name, backup in backups.items()}
             locks.callback(drop_aside, self._config, list(aside))
             restore = locks.enter_context(self._restore())
-            with Signals().deferred(lambda: None):
+            with Signals().deferred(_say_waiting):
                 kept, token, lifted, copied = self._moved(restore, one, before, aside, of_target=of_target)
+        late = sum(max(0, head - self._counted.get(name, head)) for name, head in restore.heads.items())
         document = {
             "checkpoint": self._name,
             "token": token,
             "was": was,
             "losses": [asdict(loss) for loss in losses],
+            "changes_after_the_count": late,
             "kept": kept,
             "copied_again": copied,
             "lifted": lifted,
         }
         self._events.event("restore.done", f"put back to {self._name}; kept: {kept}", log="rollback.log")
         lines = [f"writes belong to the SQLite files, which are those of {self._name} again (token {token})"]
+        lines += [f"thrown away: {line}" for line in loss_lines(losses)]
+        if late:
+            lines.append(f"thrown away, too: {late} changes that came after these were counted")
         lines += [f"kept of what was thrown away: {what}: {path}" for what, path in kept.items()]
         lines += [f"{name}: all tables are copied again: {why}" for name, why in copied.items()]
         lines.append("start capture again: it brings PostgreSQL to the same state; then tailrace verify")
@@ -208,19 +198,19 @@ class RollbackTo:
             restore.put_back(closed, {name: aside[name] for name in left})
         except Superseded:
             raise
-        except TailraceError as error:
+        except (TailraceError, OSError) as error:
             self._taken_back(restore, error)
             raise
         token, lifted, copied = restore.open(closed, one.checkpoint.at_ms)
         return kept, token, lifted, copied
 
-    def _taken_back(self, restore: Restore, error: TailraceError) -> None:
+    def _taken_back(self, restore: Restore, error: TailraceError | OSError) -> None:
         """Nothing was put back: sources that were open are opened again."""
         now = self._row.read()
         if now.restoring is None:
             return
         if now.restoring.was is Authority.SOURCE and len(restore.left(now)) == len(self._config.source_databases):
-            restore.give_up(now, f"[{error.code}] {error.message}")
+            restore.give_up(now, error.message if isinstance(error, TailraceError) else f"{error.strerror}")
             error.add_note("nothing was put back, and the sources are open again")
             return
         error.add_note(
@@ -278,60 +268,7 @@ class RollbackTo:
         return {"given_up": True, "authority": now}, [f"given up, nothing was put back: {line}"]
 
 
-class NotConfirmed(Refusal):
-    """What is lost is in `told`: printed before the refusal."""
-
-    def __init__(self, name: str, reason: str, told: tuple[dict[str, Any], list[str]]) -> None:
-        self.told = told
-        super().__init__(
-            Code.LOSS_NOT_ACCEPTED,
-            f"putting the sources back to {name} throws away what came since",
-            hint=f"stop capture, then: tailrace rollback --to {name} --reason {json.dumps(reason)} --yes {name}",
-        )
-
-
-def refuse_ended(config: Config, points: Checkpoints, checkpoint: Checkpoint) -> None:
-    """Raises Refusal where this checkpoint cannot be restored at all."""
-    if thrown := points.thrown_away(checkpoint):
-        raise Refusal(
-            Code.CHECKPOINT_ENDED, f"{checkpoint.name} has ended: {thrown}", hint="tailrace checkpoint --list"
-        )
-    names = set(config.source_databases)
-    if strange := sorted(names ^ set(checkpoint.sources)):
-        raise Refusal(
-            Code.CHECKPOINT_ENDED,
-            f"{checkpoint.name} has other sources than the migration: {strange[0]} is only on one side",
-            source=strange[0],
-            hint="tailrace checkpoint --list",
-        )
-    missing = sorted(name for name in names if name not in checkpoint.backups)
-    if missing:
-        raise Refusal(
-            Code.RESTORE_REFUSED,
-            f"{checkpoint.name} has no backup of {', '.join(missing)}: it was made without --backup-source",
-            source=missing[0],
-            hint="plain tailrace rollback brings writes back without loss; "
-            f"tailrace replay --from {checkpoint.name} mends the target alone",
-        )
-
-
-def _told(one: Open, losses: list[TableLoss]) -> tuple[dict[str, Any], list[str]]:
-    made = one.checkpoint
-    age_s = max(0.0, (one.now_ms - made.at_ms) / 1000)
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(made.at_ms / 1000))
-    document = {
-        "checkpoint": made.name,
-        "at_ms": made.at_ms,
-        "age_seconds": age_s,
-        "losses": [asdict(loss) for loss in losses],
-    }
-    lines = [f"{made.name} was made {stamp}, {_span(age_s)} ago; putting the sources back to it:"]
-    lines += [f"  {line}" for line in loss_lines(losses)]
-    lines.append("  documents and files beside the databases stay as they are")
-    return document, lines
-
-
-def _span(seconds: float) -> str:
-    if seconds >= 48 * 3600:
-        return f"{seconds / 86400:.1f} days"
-    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+def _say_waiting() -> None:
+    click.echo(
+        "the files are being put back. Interrupt again to stop between two steps: the same command goes on", err=True
+    )

@@ -13,7 +13,8 @@ from cli.cutover import say_waiting
 from cli.cutover_wiring import BackLook, authority_of, fence_of, rollback_of
 from cli.hooks import hooks_of
 from cli.options import as_json, config_of, dry_run, emit
-from cli.restore import NotConfirmed, RollbackTo
+from cli.restore import RollbackTo
+from cli.restore_loss import NotConfirmed
 from cli.rollback_status import rollback_lines, rollback_status
 from cli.wiring import telemetry
 from cutover.rollback import Returned

@@ -103,6 +103,8 @@ class Restore:
         self._tables = tables
         self._say = say
         self._told = told
+        self.heads: dict[str, int] = {}
+        """Of the change logs, when the files were closed."""
 
     def close(self, before: Migration, checkpoint: str, reason: str) -> Migration:
         """Nobody can write from here on. Returns the row, with the token that everything else carries."""
@@ -114,7 +116,7 @@ class Restore:
         deadline_s = self._clock.monotonic_s() + self._settings.fence_budget_s
         while True:
             try:
-                self._fence.shut(closed.token, self._tables())
+                self.heads = self._fence.shut(closed.token, self._tables())
                 break
             except Transient:
                 if self._clock.monotonic_s() >= deadline_s:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from adapters.bookkeeping import bring_up_to_date
 from adapters.postgres import Postgres
 from capture.postgres_triggers import LABEL
 from cutover.authority import AuthorityRow
@@ -131,6 +132,7 @@ class Rollback:
         """Go on at the sources as they are, on a server that lost the last moves. A person said that the other one is
         gone: the row jumps behind everything that any source has seen, and the target is closed in the same transaction."""
         begun_s = self._clock.monotonic_s()
+        bring_up_to_date(self._target)  # a backup of it may be of the release before
         carried = self._fence.carried()
         before = self._row.read()
         found = lost_moves(before, carried)

@@ -103,6 +103,8 @@ class SourceFence:
                     if carried.token > token or (carried.token == token and carried.fence is None):
                         raise _superseded(source, carried.token, token)
                     known = carried.fence if carried.token == token else None
+                    if known is None and tables[source].schema_version != _schema_version(group.db, schema):
+                        raise Transient(Code.FENCE_BUSY, "a table may be new", source=source, hint="it is tried again")
                     heads[source] = (known or _make(group.db, schema, token, tables[source].tables)).head
         self._make_durable()
         return heads

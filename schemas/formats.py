@@ -31,7 +31,8 @@ BOOKKEEPING = Format(
     "schema tailrace of the target",
     2,
     1,
-    "tables migration, journal, checkpoints and verified and column progress.topics are added in one transaction",
+    "tables migration, journal, checkpoints and verified and columns progress.topics and migration.restoring are added in one "
+    "transaction",
 )
 CONFIGURATION = Format("configuration", 1, 1, "")
 

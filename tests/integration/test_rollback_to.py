@@ -4,7 +4,9 @@ Every daemon is stepped by hand; the verb runs in this process, and dies where a
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,8 +21,9 @@ from adapters.locallog import LocalLog
 from adapters.postgres import Postgres
 from cli.main import tailrace
 from cutover.loss import TableLoss, count_losses, loss_lines
+from cutover.restore import RestoreSettings
 from cutover.source_fence import carried_of
-from schemas.authority import Authority
+from schemas.authority import Authority, Restoring
 from schemas.errors import Code, Failed, Refusal, TailraceError
 from schemas.fence import FENCED_TEXT
 from schemas.formats import CONFIGURATION
@@ -178,6 +181,7 @@ def test_from_the_source(rig: Rig) -> None:
     reader.run("UPDATE t SET v = 'by the application' WHERE id = 2")
     reader.run("UPDATE t SET v = 'two' WHERE id = 2")
     ends_equal(rig, then)
+    assert done(rig, "verify")["clean"]
     for name in rig.sides:
         with closing(sqlite3.connect(said["kept"][name])) as kept:
             assert "bad" == kept.execute("SELECT v FROM t WHERE id = 1").fetchone()[0]
@@ -308,6 +312,9 @@ def test_killed_between_any_two_steps(rig: Rig, monkeypatch: pytest.MonkeyPatch,
     if step not in ("aside", "returned", "taken_up", "lifted"):
         with pytest.raises(Refusal, match="being put back"):
             rig.rollback().run(reason="impatient")
+        with pytest.raises(Refusal, match="being put back"):
+            rig.rollback().recover(rig.row.read())
+        assert "monday" in verb(rig, "status").stdout
     said = done(rig, "rollback", *C)
     assert (step in ("returned", "taken_up", "lifted")) == said.get("already", False)
     ends_equal(rig, then)
@@ -411,21 +418,70 @@ def test_a_schema_that_changed_since_copies_every_table(rig: Rig, from_target: b
         assert rig.source_rows(name) == rig.target_rows(name, "SELECT id, v, u FROM {}.t ORDER BY id")
 
 
-def test_a_file_without_wal_and_a_reader_in_it(rig: Rig) -> None:
-    """Readers keep the lock of such a file: it is waited for, and nothing is half put back."""
+def without_wal(rig: Rig, name: str) -> None:
+    for opened in rig.opened:
+        if getattr(opened, "path", "").endswith(f"{name}.db"):
+            opened.close()
+    with closing(sqlite3.connect(rig.sides[name].path)) as made:
+        assert ("delete",) == made.execute("PRAGMA journal_mode=DELETE").fetchone()
+        rig.sides[name].app = rig.sqlite(rig.sides[name].path)
+
+
+def test_a_file_without_wal_stays_without(rig: Rig) -> None:
     path = rig.sides["cases"].path
     then = monday(rig)
     go_bad(rig)
-    for opened in list(rig.opened):
-        if getattr(opened, "path", "").endswith("cases.db"):
-            opened.close()
-    with closing(sqlite3.connect(path)) as made:
-        assert ("delete",) == made.execute("PRAGMA journal_mode=DELETE").fetchone()
+    without_wal(rig, "cases")
     done(rig, "rollback", *C)
     with closing(sqlite3.connect(path)) as app:
         assert ("delete",) == app.execute("PRAGMA journal_mode").fetchone()
         assert then["cases"] == app.execute("SELECT * FROM t ORDER BY id").fetchall()
         app.execute("UPDATE t SET v = 'written' WHERE id = 1")
+
+
+def test_a_reader_that_stays_in_a_file_without_wal_keeps_everything_as_it_was(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_wal(rig, "cases")
+    monkeypatch.setattr("cli.restore.RestoreSettings", lambda: RestoreSettings(fence_budget_s=0.3))
+    path = rig.sides["cases"].path
+    then = monday(rig)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("INSERT INTO t VALUES (30, 'since', NULL)")
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM t").fetchall()
+        refused(rig, Code.SOURCE_BUSY, "rollback", *C)
+        assert (Authority.SOURCE, None) == (rig.row.read().authority, rig.row.read().restoring)
+        reader.execute("ROLLBACK")
+        reader.execute("UPDATE t SET v = 'written' WHERE id = 30")
+        done(rig, "rollback", *C)
+        assert then["cases"] == reader.execute("SELECT * FROM t ORDER BY id").fetchall()
+
+
+def test_a_rollback_that_stands_between_two_closed_sides_is_ended_by_it(rig: Rig) -> None:
+    """Its way back is lost, so it cannot be drained, and how much is lost is unknown."""
+    then = monday(rig)
+    app = application(rig)
+    go_bad_on_target(rig, app)
+    rig.row.lose(rig.row.read().token, {"changes of cases since the switch": "a topic was made again"})
+    rig.guard().close_for(rig.row.read(), Restoring("monday", "", Authority.TARGET))
+    rig.target.run("UPDATE tailrace.migration SET restoring = NULL")
+    said = done(rig, "rollback", *C)
+    assert [None, None] == [one["more"] for one in said["losses"]]
+    assert {"auth", "cases"} == set(said["copied_again"])
+    ends_equal(rig, then)
+
+
+def test_killed_for_good(rig: Rig) -> None:
+    """The same with kill -9, between the two files."""
+    then = monday(rig)
+    go_bad(rig)
+    command = [sys.executable, "-m", "cli.main", "-c", str(rig.folder / "tailrace.toml"), "rollback", *C]
+    killed = subprocess.run(command, env={**os.environ, "TAILRACE_AT": "restore.put=kill"}, check=False)
+    assert -9 == killed.returncode
+    assert set() == writable(rig, application(rig))
+    done(rig, "rollback", *C)
+    ends_equal(rig, then)
 
 
 def test_completed_is_refused(rig: Rig) -> None:
