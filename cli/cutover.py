@@ -9,12 +9,11 @@ from typing import Any
 import click
 
 from adapters.postgres import Postgres
-from capture import meta as metas
 from capture.postgres_triggers import LABEL
 from cli.after_open import AfterOpen, after_open
 from cli.checkpoint import checkpoint_before_cutover
 from cli.cutover_gates import all_gates
-from cli.cutover_wiring import authority_of, carried_by, fence_of, switch_of
+from cli.cutover_wiring import actor, authority_of, carried_by, fence_of, switch_of
 from cli.final import final_of
 from cli.hooks import hooks_of
 from cli.options import as_json, config_of, dry_run, emit
@@ -55,12 +54,14 @@ def gate_lines(gates: Sequence[Gate]) -> list[str]:
 def prepare(config: Config, session: Postgres) -> None:
     """The way back stands before anything is closed. Idempotent."""
     prepare_target(session)
+    before = AuthorityRow(session, actor=actor()).read()
+    label = int(session.rows(LABEL)[0][1])
     for name in config.source_databases:
         db = open_source(config, name)
         try:
             prepare_source(db)
-            if not metas.fenced(db):  # its restore died before it said so
-                take_up(db, int(session.rows(LABEL)[0][1]))
+            if before.authority is Authority.SOURCE:  # its restore may have died before it did so
+                take_up(db, before.token, label)
         finally:
             db.close()
 

@@ -13,6 +13,7 @@ from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
 from capture.postgres_shapes import STATEMENT as SHAPES
 from capture.postgres_triggers import LOG, LOG_STATEMENTS, TRIGGERS, firing, trigger_statements
+from cutover.source_fence import carried_of
 from schemas.back import PROGRESS, RESTING, STATEMENTS
 from schemas.ddl import full_name
 from schemas.errors import Code, Failed, TailraceError
@@ -86,11 +87,17 @@ def prepare_source(db: SqliteDatabase) -> bool:
         return True
 
 
-def take_up(db: SqliteDatabase, label: int) -> None:
-    """A file that was put back to a checkpoint rests above every label of the time before. Nothing has come back since that
-    was begun, and what the next way back brings has labels above this one: read while writes belong to the sources."""
+def take_up(db: SqliteDatabase, token: int, label: int) -> None:
+    """A file that was put back to a checkpoint rests above every label of the time before; the next way back brings labels
+    above this one. One that a later attempt has fenced is left alone: what its target wrote may lie below the label
+    (model: taken_up_by_token).
+
+    Args:
+        token: of the row, read before the label, when it gave writes to the sources.
+    """
     with db.write():
-        if db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (PROGRESS,)):
+        there = db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (PROGRESS,))
+        if there and carried_of(db).token <= token:
             db.run(
                 f"UPDATE {PROGRESS} SET owner = '', applied = ?, highest = ?, applying_to = NULL WHERE applied = ?",
                 (label, label, RESTING),

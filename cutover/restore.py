@@ -174,7 +174,7 @@ class Restore:
         for path in self._paths.values():
             db = SqliteDatabase(path)
             try:
-                take_up(db, label)
+                take_up(db, token, label)
             finally:
                 db.close()
         reach("restore.taken_up")

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import ops.points
+from adapters.filelock import FileLock
 from adapters.locallog import LocalLog
 from adapters.postgres import Postgres
 from cli.main import tailrace
@@ -143,6 +144,17 @@ def ends_equal(rig: Rig, then: dict[str, list[tuple[object, ...]]]) -> None:
     assert then == {name: rig.source_rows(name) for name in rig.sides}
 
 
+def not_consistent(rig: Rig) -> None:
+    """What undoes the lost rows has not been sent yet: no read may go to the target, and no switch."""
+    for side in rig.sides.values():
+        for _ in range(3):
+            with suppress(TailraceError):
+                side.sink.step()
+        found = read_progress(rig.target, side.name)
+        assert found is not None
+        assert not found.consistent
+
+
 def writable(rig: Rig, app: Postgres) -> set[str]:
     """The sides that take a write now; nothing stays of it."""
     found = set()
@@ -180,6 +192,7 @@ def test_from_the_source(rig: Rig) -> None:
     assert then["cases"] == reader.rows("SELECT * FROM t ORDER BY id")
     reader.run("UPDATE t SET v = 'by the application' WHERE id = 2")
     reader.run("UPDATE t SET v = 'two' WHERE id = 2")
+    not_consistent(rig)
     ends_equal(rig, then)
     assert done(rig, "verify")["clean"]
     for name in rig.sides:
@@ -200,6 +213,7 @@ def test_from_the_target_with_changes_that_never_came_back(rig: Rig) -> None:
     assert [("auth", 0, 1, 0, 3), ("cases", 0, 1, 0, 3)] == losses
     assert {"auth", "cases", "target database"} == set(said["kept"])
     assert {"auth source", "cases source"} == writable(rig, app)
+    assert [(0,)] == rig.target.rows("SELECT count(*) FROM tailrace.log")
     ends_equal(rig, then)
     rig.switch().run(rig.row.read())
     for name in rig.sides:
@@ -255,13 +269,20 @@ def test_it_is_said_and_confirmed_by_name(rig: Rig) -> None:
 def test_what_cannot_be_counted_is_unknown(rig: Rig, tmp_path: Path) -> None:
     for path in (tmp_path / "a.db", tmp_path / "b.db"):
         with closing(sqlite3.connect(path)) as made:
+            made.execute("CREATE TABLE damaged(id INTEGER PRIMARY KEY)")
+            made.execute("INSERT INTO damaged VALUES (1)")
             made.create_collation("ours", lambda one, other: (one > other) - (one < other))
             made.execute("CREATE TABLE o(k TEXT COLLATE ours PRIMARY KEY NOT NULL, v)")
             made.execute("CREATE TABLE p(id INTEGER PRIMARY KEY, v TEXT COLLATE NOCASE)")
             made.execute("INSERT INTO p VALUES (1, ?)", (path.name.upper()[0] if path.name == "b.db" else "B".lower(),))
             made.commit()
+    with closing(sqlite3.connect(tmp_path / "a.db")) as made:
+        page = made.execute("SELECT rootpage FROM sqlite_master WHERE name = 'damaged'").fetchone()[0]
+    whole = (tmp_path / "a.db").read_bytes()
+    (tmp_path / "a.db").write_bytes(whole[: (page - 1) * 4096] + b"\xff" * 4096 + whole[page * 4096 :])
     found = count_losses("s", tmp_path / "a.db", tmp_path / "b.db", None)
-    assert [("o", None, None), ("p", 1, None)] == [(one.table, one.changed, one.more) for one in found]
+    told = [(one.table, one.changed, one.more) for one in found]
+    assert [("damaged", None, None), ("o", None, None), ("p", 1, None)] == told
     assert all("unknown" in line for line in loss_lines(found))
     assert ["1 tables are as they were"] == loss_lines([TableLoss("s", "q", 0, 0, 0)])
 
@@ -374,6 +395,32 @@ def test_a_target_that_was_closed_may_be_given_up_to_an_ordinary_rollback(
     assert "in the log" == rig.source_rows("cases", "SELECT v FROM t WHERE id = 9")[0][0]
 
 
+def test_what_was_put_back_is_not_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    then = monday(rig)
+    go_bad(rig)
+    dies_at(monkeypatch, "restore.put")
+    with pytest.raises(Killed):
+        verb(rig, "rollback", *C)
+    lives(monkeypatch)
+    refused(rig, Code.RESTORE_RUNNING, "rollback", "--give-up", "--reason", "too late")
+    refused(rig, Code.RESTORE_RUNNING, "rollback", "--reason", "plain")
+    assert set() == writable(rig, application(rig))
+    done(rig, "rollback", *C)
+    ends_equal(rig, then)
+
+
+def test_a_capture_that_runs_is_named_and_nothing_moves(rig: Rig) -> None:
+    monday(rig)
+    before = rig.row.read()
+    lock = FileLock(rig.sides["cases"].path.with_name("cases.db.tailrace-lock"))
+    lock.take()
+    try:
+        assert f"pid {os.getpid()}" in refused(rig, Code.CAPTURE_LOCKED, "rollback", *C).message
+    finally:
+        lock.release()
+    assert before == rig.row.read()
+
+
 def test_checkpoints_after_it_have_ended_and_those_before_have_not(rig: Rig) -> None:
     done(rig, "checkpoint", "sunday", "--backup-source")
     monday(rig)
@@ -412,6 +459,7 @@ def test_a_schema_that_changed_since_copies_every_table(rig: Rig, from_target: b
     said = done(rig, "rollback", *C)
     assert {"auth", "cases"} == set(said["copied_again"])
     assert then == {name: rig.source_rows(name) for name in rig.sides}
+    not_consistent(rig)
     restart(rig)
     rig.settle()
     for name in rig.sides:

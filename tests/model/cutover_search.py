@@ -12,9 +12,11 @@ What must hold in every state:
 - no file can be written on both sides;
 - a side that can be written holds every write that was ever acknowledged for that file;
 - no file carries a fence that is older than the last lift that visited it: nobody would ever lift it;
-- a target that calls itself consistent lacks nothing of what it has shown.
+- a target that calls itself consistent lacks nothing of what it has shown;
+- no file that was put back can be written before all are.
+A restore puts a file back to what it was in the beginning; what was acknowledged and shown until then is given up.
 
-    python -m tests.model.cutover_search [--writes 3] [--switches 2] [--returns 1] [--recoveries 1] [--replays 0]
+    python -m tests.model.cutover_search [--writes 3] [--switches 2] [--returns 1] [--recoveries 1] [--replays 0] [--restores 0]
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 FILES = (0, 1)
-SOURCE, TO_TARGET, TARGET, TO_SOURCE = range(4)
+SOURCE, TO_TARGET, TARGET, TO_SOURCE, RESTORING = range(5)
+"""The last: to_source, and the row says that a restore leads on from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,16 @@ class Rules:
     replay_to_head: bool = True
     """It is not over below the head of the source's log, where what the target changed is logged; without: below what was
     applied last time, which sends older states over newer ones."""
+    restored_is_fenced: bool = True
+    """What takes a file's place carries the fence."""
+    restored_rests: bool = True
+    """The way back brings nothing to a file that was put back."""
+    restore_stays: bool = True
+    """No recovery ends a restore."""
+    restore_holds_the_row: bool = True
+    """A file is put back only while the restore is what the row says; without: one that slept does it later."""
+    taken_up_by_token: bool = True
+    """The way back goes on from a label only where no later attempt has fenced the file."""
 
 
 class Process(NamedTuple):
@@ -90,6 +103,8 @@ class State(NamedTuple):
     """What the sink of a file that was set back must hold before it calls itself consistent; -1: it was not."""
     shown: tuple[int, int]
     """Ghost: what the target of a file has shown while it was consistent, or open."""
+    rests: tuple[bool, bool]
+    """The file was put back, and rests above every label."""
     writes: int
     processes: tuple[Process, ...]
 
@@ -98,16 +113,17 @@ def put(pair: tuple[int, int], at: int, value: int) -> tuple[int, int]:
     return (value, pair[1]) if at == 0 else (pair[0], value)
 
 
-def initial(switches: int, returns: int, recoveries: int, replays: int = 0) -> State:
+def initial(switches: int, returns: int, recoveries: int, replays: int = 0, restores: int = 0) -> State:
     made = (
         [Process("switch", "read")] * switches
         + [Process("return", "read")] * returns
         + [Process("recover", "read")] * recoveries
         + [Process("replay", "read")] * replays
+        + [Process("restore", "read")] * restores
     )
     return State(
         SOURCE, 0, False, (0, 0), (0, 0), (0, 0), (0, 0), (0, 0), (0, 0), ((), ()), (0, 0), (False, False), (0, 0),
-        (0, 0), (-1, -1), (0, 0), 0, tuple(sorted(made)),
+        (0, 0), (-1, -1), (0, 0), (False, False), 0, tuple(sorted(made)),
     )  # fmt: skip
 
 
@@ -117,6 +133,8 @@ def wrong(state: State) -> str:
         at_source = state.fence[at] == 0
         if at_source and state.open:
             return "two sides can be written"
+        if at_source and state.rests[at] and state.authority == RESTORING:
+            return "a file can be written in the middle of a restore"
         if at_source and state.source[at] != state.acked[at]:
             return "the source can be written and lacks an acknowledged write"
         if state.open and state.target[at] != state.acked[at]:
@@ -194,8 +212,10 @@ def _streams(state: State, rules: Rules) -> Iterator[tuple[str, State]]:
             # Its one step ends at any watermark from the goal on.
             for upto in {state.again[at], state.source[at]}:
                 yield f"replay {at}", _applied(state._replace(again=put(state.again, at, -1)), at, upto)
-        if state.fence[at] and state.back[at] != state.fence[at] and state.authority in (TARGET, TO_SOURCE):
+        if state.fence[at] and state.back[at] != state.fence[at] and state.authority in (TARGET, TO_SOURCE, RESTORING):
             yield f"the way back of {at} claims", state._replace(back=put(state.back, at, state.fence[at]))
+        if state.rests[at] and rules.restored_rests:
+            continue
         if state.back[at] and state.fence[at] == state.back[at] == state.carried[at] and state.reverse_from[at] >= 0:
             own = 0
             for bit in state.log[at][state.reverse_from[at] :]:
@@ -272,7 +292,9 @@ def _switch(state: State, process: Process, rules: Rules) -> Steps:
     match process.pc:
         case "read":
             if state.authority == SOURCE:
-                yield "reads the row", process._replace(pc="claim", token=state.token), state
+                label = (len(state.log[0]), len(state.log[1]))
+                prepared = _taken_up(state, state.token, label, rules)
+                yield "reads the row", process._replace(pc="claim", token=state.token), prepared
         case "claim":
             if (state.authority, state.token) == (SOURCE, process.token):
                 moved = state._replace(authority=TO_TARGET, token=state.token + 1)
@@ -335,7 +357,7 @@ def _finish(state: State, process: Process, rules: Rules) -> Steps:
             if all(_has_all(state, at) for at in FILES):
                 yield "sees it drained", process._replace(pc="back"), state
         case "back":
-            if (state.authority, state.token) == (TO_SOURCE, process.token):
+            if state.authority in (TO_SOURCE, RESTORING) and state.token == process.token:
                 moved = state._replace(authority=SOURCE, token=state.token + 1)
                 yield "returns", process._replace(pc="lift0", token=state.token + 1), moved
             else:
@@ -362,6 +384,8 @@ def _recover(state: State, process: Process, rules: Rules) -> Steps:
             if state.authority == TO_SOURCE:
                 following = "drain" if rules.recovery_drains else "back"
                 yield "finds an abandoned return", process._replace(pc=following, token=state.token), state
+            if state.authority == RESTORING and not rules.restore_stays:
+                yield "finds an abandoned restore", process._replace(pc="back", token=state.token), state
         case "take":
             yield from _take_back(state, process, rules)
         case "late":
@@ -388,7 +412,72 @@ def _replay(state: State, process: Process, rules: Rules) -> Steps:
                 yield "was overtaken", process._replace(pc="done", goal=(0, 0)), state
 
 
-_STEPS = {"switch": _switch, "return": _return, "recover": _recover, "replay": _replay}
+def _restore(state: State, process: Process, rules: Rules) -> Steps:
+    mine = (state.authority, state.token) == (RESTORING, process.token)
+    match process.pc:
+        case "read":
+            if state.authority in (SOURCE, TARGET, TO_SOURCE):
+                yield "reads the row", process._replace(pc="claim", token=state.token), state
+            if state.authority == RESTORING:
+                yield "goes on with it", process._replace(pc="shut0", token=state.token), state
+        case "claim":
+            if state.token != process.token or state.authority not in (SOURCE, TARGET, TO_SOURCE):
+                yield "was overtaken", process._replace(pc="done"), state
+            elif not any(state.passed):
+                closed = state._replace(authority=RESTORING, token=state.token + 1, open=False)
+                yield "closes everything", process._replace(pc="shut0", token=state.token + 1), closed
+        case "shut0" | "shut1":
+            at = int(process.pc[-1])
+            if state.carried[at] > process.token or (state.carried[at] == process.token and not state.fence[at]):
+                yield "was overtaken", process._replace(pc="done"), state
+            else:
+                shut = state._replace(
+                    fence=put(state.fence, at, process.token), carried=put(state.carried, at, process.token)
+                )
+                yield f"shuts {at}", process._replace(pc="shut1" if at == 0 else "put0"), shut
+        case "put0" | "put1":
+            at = int(process.pc[-1])
+            following = process._replace(pc="put1" if at == 0 else "back")
+            if rules.restore_holds_the_row and not mine:
+                yield "was overtaken", process._replace(pc="done"), state
+            elif state.rests[at]:
+                yield f"finds {at} put back", following, state
+            else:
+                back = state._replace(
+                    source=put(state.source, at, 0),
+                    acked=put(state.acked, at, 0),
+                    fence=put(state.fence, at, process.token if rules.restored_is_fenced else 0),
+                    carried=put(state.carried, at, process.token),
+                    rests=_flag(state.rests, at, on=True),
+                )
+                yield f"puts {at} back", following, back
+        case "back":
+            if mine:
+                # The target is not consistent until it has what undoes the lost history.
+                moved = state._replace(authority=SOURCE, token=state.token + 1, again=(0, 0), shown=(0, 0))
+                yield "gives it to the sources", process._replace(pc="label", token=state.token + 1), moved
+            else:
+                yield "was overtaken", process._replace(pc="done"), state
+        case "label":
+            pc = f"take {len(state.log[0])} {len(state.log[1])}"
+            yield "reads the label", process._replace(pc=pc), state
+        case "lift0" | "lift1":
+            yield from _lifting(state, process, rules)
+        case _:
+            label = tuple(map(int, process.pc.split()[1:]))
+            yield "takes up the way back", process._replace(pc="lift0"), _taken_up(state, process.token, label, rules)
+
+
+def _taken_up(state: State, token: int, label: tuple[int, ...], rules: Rules) -> State:
+    """What the target's log held up to this label is passed over. A file that a later attempt has fenced is left alone."""
+    for at in FILES:
+        if state.rests[at] and (state.carried[at] <= token or not rules.taken_up_by_token):
+            reverse_from = put(state.reverse_from, at, label[at])
+            state = state._replace(rests=_flag(state.rests, at, on=False), reverse_from=reverse_from)
+    return state
+
+
+_STEPS = {"switch": _switch, "return": _return, "recover": _recover, "replay": _replay, "restore": _restore}
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,10 +500,11 @@ def search(
     returns: int = 1,
     recoveries: int = 1,
     replays: int = 0,
+    restores: int = 0,
     at_most: int = 5_000_000,
 ) -> Found:
     """Breadth first, so that a trace is a shortest one."""
-    first = initial(switches, returns, recoveries, replays)
+    first = initial(switches, returns, recoveries, replays, restores)
     came: dict[State, tuple[State, str] | None] = {first: None}
     left = deque([first])
     labels: set[str] = set()
@@ -454,6 +544,7 @@ def main() -> None:
         ("returns", 1),
         ("recoveries", 1),
         ("replays", 0),
+        ("restores", 0),
         ("at-most", 20_000_000),
     ):
         options.add_argument(f"--{name}", type=int, default=default)
@@ -464,6 +555,7 @@ def main() -> None:
         returns=chosen.returns,
         recoveries=chosen.recoveries,
         replays=chosen.replays,
+        restores=chosen.restores,
         at_most=chosen.at_most,
     )
     print(f"{found.states:,} states, {'all of them' if found.complete else 'cut off'}: {found.what or 'nothing wrong'}")
