@@ -238,7 +238,8 @@ class World:
         if self._disk is not None:
             self._junk = fill(self._disk)
         else:
-            ours = [*self.migration.processes.values(), *self.migration.verbs, *self.migration.writers]
+            # Not the writers: what they note of their acknowledgements would not grow either, and they would end by that.
+            ours = [*self.migration.processes.values(), *self.migration.verbs]
             self._limited = [one.pid for one in ours if one.poll() is None]
             limit(self._limited, 4096)
 
