@@ -21,6 +21,18 @@ _NARROW = (
     "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = %s::regclass "
     "AND attnum > 0 AND NOT attisdropped AND atttypid IN ('int2'::regtype, 'int4'::regtype)"
 )
+_HANGING = (
+    "WITH t AS (SELECT %s::regclass AS id), narrow AS (SELECT attnum FROM pg_attribute, t WHERE attrelid = t.id "
+    "AND attname = ANY(%s)) "
+    "SELECT format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', c.conrelid::regclass, c.conname, pg_get_constraintdef(c.oid)) "
+    "FROM pg_constraint AS c, t WHERE c.conrelid = t.id AND c.contype IN ('c', 'f', 'u', 'x') "
+    "AND EXISTS (SELECT 1 FROM narrow WHERE attnum = ANY(c.conkey)) UNION ALL "
+    "SELECT pg_get_indexdef(i.indexrelid) FROM pg_index AS i, t WHERE i.indrelid = t.id "
+    "AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = i.indexrelid) "
+    "AND EXISTS (SELECT 1 FROM pg_depend AS d, narrow WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid "
+    "AND d.refobjid = i.indrelid AND d.refobjsubid = narrow.attnum)"
+)
+"""What goes with a column that is dropped, and was made there by the application: it is made again over the new one."""
 _CAUGHT_UP = (
     "UPDATE tailrace.tables SET state = CASE state WHEN 'following' THEN 'caught-up' ELSE state END "
     'WHERE source = %s AND "table" = %s'
@@ -75,7 +87,9 @@ class TableShapes:
             return False
         found = self._target.rows(_NARROW, (full_name(plan),))
         wide = {column.target for column in plan.columns if column.pg_type == "bigint"}
-        statements = rewritten(plan, {name: kind for name, kind in found if name in wide})
+        narrow = {name: kind for name, kind in found if name in wide}
+        hanging = self._target.rows(_HANGING, (full_name(plan), list(narrow)))
+        statements = [*rewritten(plan, narrow), *(statement for (statement,) in hanging)]
         try:
             with self._target.transaction():
                 for statement in statements:

@@ -307,12 +307,27 @@ def test_a_strict_table_takes_what_it_has_types_for(tmp_path: Path, database_url
         rig.close()
 
 
+MADE_THERE = (
+    "CREATE INDEX by_w ON cases.t(w)",
+    "CREATE INDEX by_sum ON cases.t((w + s)) WHERE s IS NOT NULL",
+    "ALTER TABLE cases.t ADD CONSTRAINT positive CHECK (w > 0)",
+)
+
+
+def _made_there(rig: Rig) -> list[tuple[object, ...]]:
+    return rig.target.rows(
+        "SELECT indexname::text FROM pg_indexes WHERE schemaname = 'cases' AND indexname LIKE 'by\\_%' UNION ALL "
+        "SELECT conname::text FROM pg_constraint WHERE conname = 'positive' ORDER BY 1"
+    )
+
+
 def _narrow(rig: Rig) -> SqliteDatabase:
     """SQLite has no narrow integers: after the return it writes what the column cannot hold."""
     add(rig, "w int NOT NULL DEFAULT 5", "s smallint")
     application(rig).run("UPDATE cases.t SET w = 6, s = 7 WHERE id = 1")
     rig.settle_back()
-    rig.target.run("CREATE INDEX by_w ON cases.t(w)")
+    for one in MADE_THERE:
+        rig.target.run(one)
     rig.rollback().run(reason="test")
     rig.settle()
     return rig.sides["cases"].app
@@ -330,6 +345,8 @@ def test_a_narrow_column_that_sqlite_outgrows(rig: Rig) -> None:
     assert [(1, 2**40, 7), (2, 5, -(2**63))] == rows
     verified(rig)
     assert [] == rig.target.rows("SELECT 1 FROM tailrace.quarantine")
+    # What the application made over the columns there is there again.
+    assert [("by_sum",), ("by_w",), ("positive",)] == _made_there(rig)
     # The way back knows them as they are now.
     rig.install_back()
     rig.switch().run(rig.row.read())
