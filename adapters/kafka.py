@@ -34,6 +34,7 @@ BATCH_BYTES = 512 * 1024
 DELIVERY_MS = 30_000
 REQUEST_MS = 10_000
 BOOTSTRAP_MS = 5_000
+SLICE_MS = 5
 _ADMIN = frozenset(kafka.KafkaAdminClient.DEFAULT_CONFIG)
 _CONSUMER = frozenset(kafka.KafkaConsumer.DEFAULT_CONFIG)
 _PRODUCER = frozenset(kafka.KafkaProducer.DEFAULT_CONFIG)
@@ -286,7 +287,7 @@ class PythonReader:
         lost: dict[TopicPartition, TailraceError] = {}
         with self._translated():
             try:
-                polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_messages)
+                polled = self._polled(max_messages, timeout_s)
             except errors.OffsetOutOfRangeError as error:
                 # The only one that tells its partitions: {partition: offset}.
                 lost = {TopicPartition(one.topic, one.partition): translate(error) for one in error.args[0]}
@@ -297,6 +298,15 @@ class PythonReader:
             if records
         }
         return Polled(found, lost)
+
+    def _polled(self, max_messages: int, timeout_s: float) -> Mapping[Any, Any]:
+        """The client sleeps through its retry_backoff_ms while no partition is ready yet (3.0.12), and wakes late."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_ms = int((deadline - time.monotonic()) * 1000)
+            polled = self._consumer.poll(timeout_ms=max(0, min(left_ms, SLICE_MS)), max_records=max_messages)
+            if polled or left_ms <= 0:
+                return dict(polled)
 
     def stands(self, where: TopicPartition) -> int:
         with self._translated():

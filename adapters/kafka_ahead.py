@@ -2,8 +2,8 @@
 
 Invariant: of every partition that is read, all messages from `start` up to `at` that the broker holds lie in `kept`, and
 they are of the topic whose id was looked up before the first of them was asked for. A range is served from there only
-after another look says that the id is the same: ids never come back, so it was the same all the time between, and what
-is served is what a fresh read would bring.
+after another look says that the id is the same, or to a caller who names this id and looks by itself afterwards: ids
+never come back, so it was the same all the time between, and what is served is what a fresh read would bring.
 Trap: what a consumer has fetched of a topic that was made again is given to whoever asks for the same offsets next: then
 the consumer goes with all that it holds (test_what_was_fetched_ahead_of_a_topic_that_was_made_again_is_not_served).
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from adapters.kafka_driver import Reader
@@ -47,34 +47,50 @@ class ReadAhead:
     Args:
         made: makes a consumer; called again when a topic was made again.
         ids: topic -> id; raises Failed(TOPIC_MISSING).
+        ends: where partitions end now; asked only when a range brings nothing.
     """
 
     def __init__(
         self,
         made: Callable[[], Reader],
         ids: Callable[[Iterable[str]], Mapping[str, str]],
+        ends: Callable[[Sequence[TopicPartition]], Mapping[TopicPartition, int]],
         *,
         keep_bytes: int = KEEP_BYTES,
     ) -> None:
         self._made = made
         self._ids = ids
+        self._ends = ends
         self._keep_bytes = keep_bytes
         self._reader: Reader | None = None
         self._parts: dict[TopicPartition, _Part] = {}
         self._kept_bytes = 0
 
-    def read(self, wanted: Mapping[TopicPartition, tuple[int, int]], *, max_messages: int, max_bytes: int) -> Fetched:
-        """At least one message of these ranges, or their ends where compaction left nothing."""
+    def read(
+        self,
+        wanted: Mapping[TopicPartition, tuple[int, int]],
+        *,
+        max_messages: int,
+        max_bytes: int,
+        ids: Mapping[str, str] | None = None,
+    ) -> Fetched:
+        """At least one message of these ranges as far as they are there, or their ends where compaction left nothing."""
         try:
-            return self._read(wanted, max_messages, max_bytes)
+            return self._read(wanted, max_messages, max_bytes, ids or {})
         except BaseException:
             # What was polled and not kept yet is a hole that no later read would see.
             with contextlib.suppress(TailraceError):
                 self.drop()
             raise
 
-    def _read(self, wanted: Mapping[TopicPartition, tuple[int, int]], max_messages: int, max_bytes: int) -> Fetched:
-        reader = self._stand(wanted)
+    def _read(
+        self,
+        wanted: Mapping[TopicPartition, tuple[int, int]],
+        max_messages: int,
+        max_bytes: int,
+        ids: Mapping[str, str],
+    ) -> Fetched:
+        reader = self._stand(wanted, ids)
         next_ = {where: start for where, (start, _) in wanted.items()}
         open_ = {where: upper for where, (_, upper) in wanted.items()}
         messages: list[Stored] = []
@@ -83,7 +99,9 @@ class ReadAhead:
         while True:
             for where, upper in list(open_.items()):
                 room_bytes = max_bytes - taken_bytes
-                taken_bytes += self._take(self._parts[where], upper, messages, room=max_messages, room_bytes=room_bytes)
+                taken_bytes += self._take(
+                    self._parts[where], upper, messages, room=max_messages - len(messages), room_bytes=room_bytes
+                )
                 next_[where] = self._parts[where].start
                 if next_[where] >= upper:
                     del open_[where]
@@ -96,13 +114,59 @@ class ReadAhead:
                 reader, open_, max_messages=STRAY_MESSAGES if stray else ask, timeout_s=0.0 if stray else wait_s
             )
             stray = bool(polled) and not any(where in open_ for where in polled)
-            if not polled and messages:
-                break
+            if not polled:
+                if messages:
+                    break
+                if ids:
+                    # Perhaps it was made again: this consumer may wait for ever.
+                    return self._read(wanted, max_messages, max_bytes, {})
+                there = self._ends(list(open_))
+                open_ = {
+                    where: min(upper, there[where]) for where, upper in open_.items() if next_[where] < there[where]
+                }
             if time.monotonic() > deadline:
                 raise Transient(
                     Code.STREAM_UNREACHABLE, "the broker sends nothing", hint="it is tried again; check the broker"
                 )
         return Fetched(messages, next_)
+
+    def follow(
+        self,
+        wanted: Mapping[TopicPartition, int],
+        *,
+        max_messages: int,
+        max_bytes: int,
+        timeout_s: float,
+        ids: Mapping[str, str],
+    ) -> Fetched:
+        """What has come of these partitions by itself, and no question to the broker where they end: what is on its way
+        comes with a later call."""
+        messages: list[Stored] = []
+        try:
+            reader = self._stand({where: (at, at) for where, at in wanted.items()}, ids)
+            parts = {where: self._parts[where] for where in wanted}
+            if not any(one.kept for one in parts.values()):
+                open_ = {where: one.at for where, one in parts.items()}
+                self._poll(reader, open_, max_messages=max_messages, timeout_s=timeout_s)
+            for one in parts.values():
+                taken_bytes = sum(map(_weight, messages))
+                room, room_bytes = max_messages - len(messages), max_bytes - taken_bytes
+                self._take(one, one.at, messages, room=room, room_bytes=room_bytes)
+        except BaseException:
+            with contextlib.suppress(TailraceError):
+                self.drop()
+            raise
+        return Fetched(messages, {where: one.start for where, one in parts.items()})
+
+    def begin(self, places: Mapping[TopicPartition, int]) -> None:
+        """Somebody will read on from there: connections, leaders and the first fetch take up to a second."""
+        try:
+            reader = self._stand({where: (at, at) for where, at in places.items()}, {})
+            self._poll(reader, {}, max_messages=1, timeout_s=POLL_S)
+        except BaseException:
+            with contextlib.suppress(TailraceError):
+                self.drop()
+            raise
 
     def drop(self) -> None:
         """Forget everything; the next read begins with a consumer of its own."""
@@ -112,8 +176,12 @@ class ReadAhead:
         if reader is not None:
             reader.close()
 
-    def _stand(self, wanted: Mapping[TopicPartition, tuple[int, int]]) -> Reader:
+    def _stand(self, wanted: Mapping[TopicPartition, tuple[int, int]], named: Mapping[str, str]) -> Reader:
         """Every wanted partition is read, from its start or with all from there on in hand."""
+        if self._reader is not None and all(self._held(where, at, named) for where, (at, _) in wanted.items()):
+            for where, (start, _) in wanted.items():
+                self._skip(self._parts[where], start)
+            return self._reader
         ids = self._ids(dict.fromkeys(where.topic for where in wanted))
         if any(ids.get(where.topic, one.topic_id) != one.topic_id for where, one in self._parts.items()):
             self.drop()
@@ -132,6 +200,10 @@ class ReadAhead:
             self._parts |= {where: _Part(start, start, ids[where.topic]) for where, start in anew.items()}
         return self._reader
 
+    def _held(self, where: TopicPartition, start: int, named: Mapping[str, str]) -> bool:
+        one = self._parts.get(where)
+        return one is not None and one.topic_id == named.get(where.topic) and one.start <= start <= one.at
+
     def _skip(self, one: _Part, start: int) -> None:
         while one.kept and one.kept[0].offset < start:
             self._kept_bytes -= _weight(one.kept.popleft())
@@ -139,9 +211,10 @@ class ReadAhead:
 
     def _take(self, one: _Part, upper: int, messages: list[Stored], *, room: int, room_bytes: int) -> int:
         kept, taken_bytes = one.kept, 0
-        while kept and kept[0].offset < upper and len(messages) < room and taken_bytes < room_bytes:
+        while kept and kept[0].offset < upper and room > 0 and taken_bytes < room_bytes:
             message = kept.popleft()
             messages.append(message)
+            room -= 1
             taken_bytes += _weight(message)
         self._kept_bytes -= taken_bytes
         # Over gaps that compaction left, and over what lies behind the range.

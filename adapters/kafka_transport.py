@@ -56,8 +56,8 @@ class KafkaTransport:
         self._settings: dict[str, TopicSettings] = {}
         self._driver: Driver | None = connect()
         # A fetch that waits at the broker holds up a partition that is read anew: ranges come and go, tails stay.
-        self._tails = ReadAhead(lambda: self._reader(TAIL_WAIT_MS), self._present_ids)
-        self._ranges = ReadAhead(lambda: self._reader(RANGE_WAIT_MS), self._present_ids)
+        self._tails = ReadAhead(lambda: self._reader(TAIL_WAIT_MS), self._present_ids, self._ends)
+        self._ranges = ReadAhead(lambda: self._reader(RANGE_WAIT_MS), self._present_ids, self._ends)
 
     # -- topics --------------------------------------------------------------------------------------------------
 
@@ -146,6 +146,10 @@ class KafkaTransport:
             found = driver.described(names) if names else {}
         return {name: one.id for name, one in found.items()}
 
+    def _ends(self, parts: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        with self._driven() as driver:
+            return driver.ends(parts)
+
     def _present_ids(self, topics: Iterable[str]) -> dict[str, str]:
         names = list(topics)
         found = self.topic_ids(names)
@@ -224,29 +228,40 @@ class KafkaTransport:
         max_messages: int = 10_000,
         max_bytes: int = 8 * 1024 * 1024,
         timeout_s: float = 0.0,
+        ids: Mapping[str, str] | None = None,
     ) -> Fetched:
         """Where an end is open, somebody waits for what comes next: such partitions are read by a consumer of their own, or
         their few messages would lie behind all that is fetched ahead of the others."""
         positions = {where: start for where, (start, _) in wanted.items()}
         ahead = self._tails if any(end is None for _, end in wanted.values()) else self._ranges
+        if wanted and all(start == end for start, end in wanted.values()):
+            with self._driven():
+                ahead.begin(positions)
+            return Fetched([], positions)
+        if ids is not None and wanted and all(end is None for _, end in wanted.values()):
+            limits = {"max_messages": max_messages, "max_bytes": max_bytes}
+            with self._driven():
+                return ahead.follow(positions, **limits, timeout_s=timeout_s, ids=ids)
         deadline = time.monotonic() + timeout_s
         with self._driven() as driver:
             while True:
-                uppers = self._uppers(driver, wanted)
+                uppers = self._uppers(driver, wanted, sure=ids is not None and ahead is self._ranges)
                 open_ = {where: (positions[where], end) for where, end in uppers.items() if positions[where] < end}
                 if open_:
-                    found = ahead.read(open_, max_messages=max_messages, max_bytes=max_bytes)
+                    found = ahead.read(open_, max_messages=max_messages, max_bytes=max_bytes, ids=ids)
                     return Fetched(found.messages, {**positions, **found.next})
                 if time.monotonic() >= deadline:
                     return Fetched([], positions)
                 time.sleep(0.005)
 
     def _uppers(
-        self, driver: Driver, wanted: Mapping[TopicPartition, tuple[int, int | None]]
+        self, driver: Driver, wanted: Mapping[TopicPartition, tuple[int, int | None]], *, sure: bool
     ) -> dict[TopicPartition, int]:
-        """How far each range can be read now."""
+        """How far each range can be read now. Whoever names an end and ids has it from a watermark: it was acknowledged."""
         for where in wanted:
             _refuse_beyond(where, self._topic(driver, where.topic))
+        if sure:
+            return {where: end for where, (_, end) in wanted.items() if end is not None}
         known = driver.ends(list(wanted)) if wanted else {}
         return {where: known[where] if end is None else min(known[where], end) for where, (_, end) in wanted.items()}
 

@@ -169,9 +169,9 @@ class LocalLog:
         max_messages: int = 10_000,
         max_bytes: int = 8 * 1024 * 1024,
         timeout_s: float = 0.0,
+        ids: Mapping[str, str] | None = None,  # noqa: ARG002
     ) -> Fetched:
-        deadline = time.monotonic() + timeout_s
-        version = -1
+        deadline, version = time.monotonic() + timeout_s, -1
         while True:
             with self._translated():
                 seen = self._db.execute("PRAGMA data_version").fetchone()[0]

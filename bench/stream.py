@@ -7,6 +7,7 @@ and one merge of rows that are ready. Run: python -m bench.stream [CHANGES]
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sqlite3
 import sys
 import time
@@ -113,21 +114,25 @@ def _merge(database: Path, url: str) -> float:
     return took
 
 
-def capture_process(where: Path, database: Path, url: str, stream: Stream, stop: object) -> None:
+def capture_process(where: Path, database: Path, url: str, stream: Stream, stop: object, worked: object = None) -> None:
     line = Line(where, database, url, stream)
     capture = line.capture(batch_rows=BATCH_ROWS)
     while not stop.is_set():  # type: ignore[attr-defined]
         if not capture.step():
             time.sleep(0.002)
+        if worked is not None:
+            worked.value = time.process_time()  # type: ignore[attr-defined]
     line.close()
 
 
-def sink_process(where: Path, database: Path, url: str, stream: Stream, stop: object) -> None:
+def sink_process(where: Path, database: Path, url: str, stream: Stream, stop: object, worked: object = None) -> None:
     line = Line(where, database, url, stream)
     sink = line.sink()
     while not stop.is_set():  # type: ignore[attr-defined]
         if not sink.step():
             time.sleep(0.002)
+        if worked is not None:
+            worked.value = time.process_time()  # type: ignore[attr-defined]
     line.close()
 
 
@@ -136,13 +141,18 @@ def _both(where: Path, database: Path, url: str, stream: Stream, changes: int, r
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     arguments = (where, database, url, stream, stop)
-    workers = [context.Process(target=work, args=arguments) for work in (capture_process, sink_process)]
+    worked = [context.Value("d", 0.0, lock=False) for _ in range(2)]
+    workers = [
+        context.Process(target=work, args=(*arguments, own))
+        for work, own in zip((capture_process, sink_process), worked, strict=True)
+    ]
     target = Postgres(url, application_name="bench")
     for one in workers:
         one.start()
     time.sleep(3)
     connection = sqlite3.connect(database)
     before = connection.execute("SELECT max(seq) FROM _tailrace_log").fetchone()[0]
+    spent = [one.value for one in worked] + [time.process_time(), busy_s()]
     started = time.perf_counter()
     for burst in range(10):
         fill(database, changes // 10, first=10_001 + changes + burst * changes // 10, each=500)
@@ -152,6 +162,7 @@ def _both(where: Path, database: Path, url: str, stream: Stream, changes: int, r
     while _applied_seq(target) < head:
         time.sleep(0.002)
     took = time.perf_counter() - started
+    now = [one.value for one in worked] + [time.process_time(), busy_s()]
     connection.close()
     stop.set()
     for one in workers:
@@ -163,6 +174,22 @@ def _both(where: Path, database: Path, url: str, stream: Stream, changes: int, r
         floor="in bursts, two of ten outstanding",
         reach=f"reach >= {reach:,}",
     )
+    capture, sink, writer, all_ = ((after - at) * 1e6 / changes for at, after in zip(spent, now, strict=True))
+    say(
+        "  processor time a change",
+        f"capture {capture:.1f}, sink {sink:.1f} \u00b5s",
+        floor=f"writer and this bench {writer:.1f}, the whole machine {all_:.1f}",
+        reach=f"{os.cpu_count()} cores do no more than {(os.cpu_count() or 1) * 1e6 / all_:,.0f}/s" if all_ else "",
+    )
+
+
+def busy_s() -> float:
+    """Processor time of the whole machine; 0 where its kernel does not tell."""
+    try:
+        user, nice, system, _, _, irq, softirq = Path("/proc/stat").read_text(encoding="ascii").split()[1:8]
+    except OSError:
+        return 0.0
+    return sum(map(int, (user, nice, system, irq, softirq))) / os.sysconf("SC_CLK_TCK")
 
 
 def _applied_seq(target: Postgres) -> int:

@@ -189,10 +189,17 @@ class Transport(Protocol):
         max_messages: int = 10_000,
         max_bytes: int = 8 * 1024 * 1024,
         timeout_s: float = 0.0,
+        ids: Mapping[str, str] | None = None,
     ) -> Fetched:
         """Messages with start <= offset < end (end None: whatever is there). Stateless for the caller: the same call
         gives the same messages. Waits up to `timeout_s` for the first message. Always makes progress: at least one
-        message is returned, whatever its size, if one exists in any range."""
+        message is returned, whatever its size, if one exists in any range. Empty ranges tell where the caller will go on.
+
+        Args:
+            ids: topic -> id, of a caller that asks `topic_ids` after this call and uses what it got only where they are
+                still the same: what was fetched ahead under them is then served without a look beforehand, and where an
+                end is open, what is still on its way comes with a later call.
+        """
         ...
 
     def commit_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:

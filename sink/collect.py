@@ -54,6 +54,20 @@ def ranges(
     return wanted
 
 
+def beginnings(
+    progress: Progress, tables_of: Mapping[str, str], ends: Ends
+) -> dict[TopicPartition, tuple[int, int | None]]:
+    """Empty ranges where this sink goes on, of the tables that follow."""
+    places: dict[TopicPartition, tuple[int, int | None]] = {}
+    for topic, parts in ends.items():
+        table = progress.tables.get(tables_of.get(topic, ""))
+        if table is not None and not table.state.held and table.state != "gone":
+            for part in parts:
+                at = progress.offsets.get(TopicPartition(topic, part), 0)
+                places[TopicPartition(topic, part)] = (at, at)
+    return places
+
+
 def refuse_foreign(watermark: Watermark, progress: Progress) -> None:
     """A file that was installed anew counts from 1 again: its changes would be taken for old ones and ignored, and its head
     below what was applied would look like no lag (test_started_over)."""
@@ -94,6 +108,17 @@ def refuse_made_again(ids: Mapping[str, str], progress: Progress) -> None:
                 position=progress.applied,
                 hint=reset_hint(progress.source),
             )
+
+
+def refuse_other_schemas(ids: Mapping[str, str], schemas: Mapping[str, str], *, source: str) -> None:
+    """`schemas`: topic -> the id it had when this process began to read it."""
+    if any(ids.get(topic, known) != known for topic, known in schemas.items()):
+        raise Refusal(
+            Code.STREAM_REWOUND,
+            "the topic of the schemas was made again since this process began",
+            source=source,
+            hint=f"{reset_hint(source)}; then start this daemon again",
+        )
 
 
 def refuse_rewound(ends: Ends, progress: Progress) -> None:

@@ -1,7 +1,7 @@
 """Do: one step of the sink: watermarks, the records below one of them, collapse, apply.
 
 The order is the argument: progress (with the state of every table) is read before the ranges are chosen, and the apply's
-compare-and-set fails if another sink moved it since; offsets are committed to the transport's group only after the
+compare-and-set fails if another sink moved it since; offsets are committed to the transport's group some time after the
 target committed, since they serve lag tools and nothing else.
 
 Topics are looked at *after* the records were read: a watermark names the ids of its topics as they were before its first
@@ -24,15 +24,18 @@ from schemas.ports import Clock, Target, Transport
 from schemas.wire import notice_of, seq_of, watermark_of
 from sink.collapse import collapse
 from sink.collect import (
+    beginnings,
     candidates,
     distinct,
     missing,
     ranges,
     refuse_foreign,
     refuse_made_again,
+    refuse_other_schemas,
     refuse_rewound,
     reset_hint,
 )
+from sink.group_offsets import GroupOffsets
 from sink.large import LargeCut
 
 WATERMARKS_READ = 2000
@@ -87,10 +90,12 @@ class SinkTail:
         self._watermark_id = ""
         self._usable_topics: Mapping[str, str] = {}
         self._topics_at_ms = 0
+        self._group = GroupOffsets(transport, clock, settings.group)
 
     def step(self) -> bool:
         if self._progress is None and not self._start():
             return False
+        self._group.tell()
         fresh = self._poll_watermarks()
         elapsed_ms = self._clock.monotonic_ms()
         if not fresh and elapsed_ms - self._looked_at_ms < self._settings.look_ms:
@@ -118,8 +123,11 @@ class SinkTail:
         progress = self._target.claim(self._owner)
         self._look_at_topics(progress, [])
         known = self._transport.topics(f"{self._settings.prefix}.")
-        refuse_rewound(self._transport.ends([w.topic for w in progress.offsets if w.topic in known]), progress)
+        refuse_rewound(ends := self._transport.ends({w.topic for w in progress.offsets} & known.keys()), progress)
+        # The first read of a consumer takes most of a second: not the first cut's.
+        self._transport.fetch(beginnings(progress, self._tables_of(progress), ends))
         self._progress = progress
+        self._group.owed = progress.offsets
         self._next_watermark = None
         self._watermarks = []
         return True
@@ -146,13 +154,7 @@ class SinkTail:
                 raise missing(topic, source=self._source)
             if found[topic] != known:
                 return False
-        if any(found.get(topic, known) != known for topic, known in self._target.schemas().items()):
-            raise Refusal(
-                Code.STREAM_REWOUND,
-                "the topic of the schemas was made again since this process began",
-                source=self._source,
-                hint=f"{reset_hint(self._source)}; then start this daemon again",
-            )
+        refuse_other_schemas(found, self._target.schemas(), source=self._source)
         self._usable_topics = watermark.topics
         return True
 
@@ -175,22 +177,27 @@ class SinkTail:
             end = self._transport.ends([self._watermark_topic])[self._watermark_topic][0]
             self._next_watermark = max(0, end - WATERMARKS_READ)
         where = TopicPartition(self._watermark_topic, 0)
-        fetched = self._transport.fetch({where: (self._next_watermark, None)})
+        looked = {self._watermark_topic: self._watermark_id}  # and looked at again before a cut is applied
+        try:
+            fetched = self._transport.fetch({where: (self._next_watermark, None)}, ids=looked)
+        except Failed as error:
+            if error.code is not Code.STREAM_REWOUND:
+                raise
+            self._next_watermark = None  # made again or shortened: the look at the topics that follows judges it
+            return False
         self._next_watermark = fetched.next[where]
         if not fetched.messages:
             return False
         fresh = [watermark_of(stored) for stored in fetched.messages]
         if self._progress is not None:
             refuse_foreign(fresh[-1], self._progress)
-        known = self._watermarks + fresh
         applied = self._progress.applied if self._progress else 0
-        self._watermarks = distinct([one for one in known if one.seq >= applied])[-WATERMARKS_READ:]
+        self._watermarks = distinct([w for w in self._watermarks + fresh if w.seq >= applied])[-WATERMARKS_READ:]
         return True
 
     def _cut(self, progress: Progress, watermark: Watermark, now_ms: int) -> bool:
         """Apply everything below one watermark. False: nothing to do, or this watermark may not close the cut."""
-        tables_of = {topic_of(self._settings.prefix, self._source, name): name for name in progress.tables}
-        wanted = ranges(watermark, progress, tables_of, self._notices)
+        wanted = ranges(watermark, progress, tables_of := self._tables_of(progress), self._notices)
         advances = watermark.seq > progress.applied
         if not wanted and not advances and not self._ticks(progress, watermark, now_ms):
             return False
@@ -199,7 +206,7 @@ class SinkTail:
             return False
         mine = {where: bounds for where, bounds in wanted.items() if where.topic == self._notices}
         with self._reading(progress):
-            notices = [notice_of(stored) for batch in self._batches(mine) for stored in batch]
+            notices = [notice_of(stored) for batch in self._batches(mine, watermark) for stored in batch]
         held = {
             notice.table
             for notice in notices
@@ -217,7 +224,7 @@ class SinkTail:
             return True
         by_topic: dict[str, list[Stored]] = {}
         with self._reading(progress):
-            for batch in self._batches(records):
+            for batch in self._batches(records, watermark):
                 for stored in batch:
                     by_topic.setdefault(stored.topic, []).append(stored)
         if any(seq_of(stored) > watermark.seq for some in by_topic.values() for stored in some):
@@ -232,7 +239,7 @@ class SinkTail:
         }
         with self._losing_progress():
             self._target.apply(progress, watermark, offsets=offsets, tables=collapsed, notices=notices, now_ms=now_ms)
-        self._transport.commit_group(self._settings.group, offsets)
+        self._group.owed = offsets
         if wanted or advances:
             rows = sum(map(len, collapsed.values()))
             weight = sum(len(one.value or b"") for some in by_topic.values() for one in some)
@@ -240,6 +247,9 @@ class SinkTail:
                 "sink.apply", watermark, started_s, records=covered, notices=len(notices), rows=rows, bytes=weight
             )
         return True
+
+    def _tables_of(self, progress: Progress) -> dict[str, str]:
+        return {topic_of(self._settings.prefix, self._source, name): name for name in progress.tables}
 
     def _tell(self, action: str, watermark: Watermark, started_s: float, **figures: float) -> None:
         ms = (self._clock.monotonic_s() - started_s) * 1000
@@ -259,7 +269,7 @@ class SinkTail:
         large = LargeCut(self._target, slice_rows=max(1, self._settings.max_transaction_rows // 4))
         try:
             with self._reading(progress):
-                for batch in self._batches(records):
+                for batch in self._batches(records, watermark):
                     if any(seq_of(stored) > watermark.seq for stored in batch):
                         return False
                     for topic in {stored.topic for stored in batch}:
@@ -273,7 +283,7 @@ class SinkTail:
                 large.apply(progress, watermark, offsets=offsets, notices=notices, now_ms=now_ms)
         finally:
             large.close()
-        self._transport.commit_group(self._settings.group, offsets)
+        self._group.owed = offsets
         return True
 
     @contextmanager
@@ -311,12 +321,14 @@ class SinkTail:
             self._target.progress()
             self._beat_at_s = now_s
 
-    def _batches(self, wanted: Mapping[TopicPartition, tuple[int, int | None]]) -> Iterator[list[Stored]]:
-        """Everything in these ranges, in batches bounded by rows and bytes."""
+    def _batches(
+        self, wanted: Mapping[TopicPartition, tuple[int, int | None]], watermark: Watermark
+    ) -> Iterator[list[Stored]]:
+        """Everything in these ranges, in batches bounded by rows and bytes; `_usable` looks at their topics afterwards."""
         left = dict(wanted)
         while left:
             self._beat()
-            fetched = self._transport.fetch(left, max_messages=20_000)
+            fetched = self._transport.fetch(left, max_messages=20_000, ids=watermark.topics)
             moved = False
             for where, (start, end) in list(left.items()):
                 at = fetched.next[where]

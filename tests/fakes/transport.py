@@ -86,6 +86,7 @@ class FakeTransport:
         max_messages: int = 10_000,
         max_bytes: int = 8 * 1024 * 1024,
         timeout_s: float = 0.0,
+        ids: Mapping[str, str] | None = None,
     ) -> Fetched:
         """Never waits: nobody else can append meanwhile."""
         found: list[Stored] = []

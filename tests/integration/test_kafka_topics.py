@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,27 @@ def test_what_was_fetched_ahead_of_a_topic_made_again_is_not_served(kafka_addres
             clear_topics(kafka_address)
     assert [b"new"] * 4 == [one.value for one in transport.fetch({where: (4, 8)}).messages]
     transport.close()
+
+
+@pytest.mark.parametrize("driver", ["kafka-python", "confluent"])
+def test_who_names_the_id_of_a_topic_made_again_reads_that_one(kafka_address: str, driver: str) -> None:
+    """The sink names ids, so that nothing is looked up before what was fetched ahead is served."""
+    transport = with_retries(fresh_topics(kafka_address, driver=driver), TRANSPORT_CALLS, for_s=20.0)
+    where = TopicPartition("named", 0)
+    seen = []
+    for generation in (b"old", b"new"):
+        transport.create_topics({"named": TopicSettings()})
+        transport.send([Message("named", b"k%d" % at, generation) for at in range(8)])
+        ids = transport.topic_ids(["named"])
+        ranged = [one.value for at in (0, 4) for one in transport.fetch({where: (at, at + 4)}, ids=ids).messages]
+        at, followed = 0, list[bytes | None]()
+        deadline = time.monotonic() + 30
+        while at < 8 and time.monotonic() < deadline:
+            fetched = transport.fetch({where: (at, None)}, ids=ids, timeout_s=0.1)
+            at = fetched.next[where]
+            followed += [one.value for one in fetched.messages]
+        seen.append((ranged, followed))
+        if generation == b"old":
+            clear_topics(kafka_address)
+    transport.close()
+    assert [([b"old"] * 8, [b"old"] * 8), ([b"new"] * 8, [b"new"] * 8)] == seen
