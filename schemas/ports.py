@@ -211,17 +211,8 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
-TRANSPORT_CALLS = (
-    "create_topics",
-    "topics",
-    "topic_ids",
-    "send",
-    "ends",
-    "begins",
-    "fetch",
-    "commit_group",
-    "committed",
-)
+_TOPIC_CALLS = ("create_topics", "topics", "topic_ids", "ends", "begins")
+TRANSPORT_CALLS = (*_TOPIC_CALLS, "send", "fetch", "commit_group", "committed")
 """All idempotent in what they mean: the wiring tries them again while the outside world says "not now"."""
 
 
