@@ -16,8 +16,9 @@ from pathlib import Path
 
 import psycopg
 
+from adapters.postgres import Postgres
 from bench.rig import COLUMNS, Line, Stream, fill, row, say, stages
-from bench.stream import capture_process, sink_process
+from bench.stream import capture_process, sink_process, through
 
 SECONDS = 10
 
@@ -42,7 +43,9 @@ def _measure(where: Path, url: str, stream: Stream, rate: float) -> None:
     ]
     for one in workers:
         one.start()
-    time.sleep(3)
+    target = Postgres(url, application_name="bench")
+    through(database, target)
+    target.close()
     committed: dict[int, float] = {}
     writing = threading.Event()
     thread = threading.Thread(target=_write, args=(database, rate, committed, writing))

@@ -149,7 +149,7 @@ def _both(where: Path, database: Path, url: str, stream: Stream, changes: int, r
     target = Postgres(url, application_name="bench")
     for one in workers:
         one.start()
-    time.sleep(3)
+    through(database, target)
     connection = sqlite3.connect(database)
     before = connection.execute("SELECT max(seq) FROM _tailrace_log").fetchone()[0]
     spent = [one.value for one in worked] + [time.process_time(), busy_s()]
@@ -181,6 +181,16 @@ def _both(where: Path, database: Path, url: str, stream: Stream, changes: int, r
         floor=f"writer and this bench {writer:.1f}, the whole machine {all_:.1f}",
         reach=f"{os.cpu_count()} cores do no more than {(os.cpu_count() or 1) * 1e6 / all_:,.0f}/s" if all_ else "",
     )
+
+
+def through(database: Path, target: Postgres) -> None:
+    """One row goes all the way: both processes are at work, and no start of theirs is measured."""
+    fill(database, 1, first=9_999_999)
+    connection = sqlite3.connect(database)
+    (head,) = connection.execute("SELECT max(seq) FROM _tailrace_log").fetchone()
+    connection.close()
+    while _applied_seq(target) < head:
+        time.sleep(0.01)
 
 
 def busy_s() -> float:
