@@ -64,7 +64,7 @@ class Live:
     def status(self) -> dict[str, object]:
         return json.loads(self.run("status", "--json").stdout)  # type: ignore[no-any-return]
 
-    def settle(self, *, timeout_s: float = 120) -> None:
+    def settle(self, *, timeout_s: float = 240) -> None:
         """Until both sources are consistent and applied to the head, with nothing in quarantine."""
         until = time.monotonic() + timeout_s
         config = load(self.config)

@@ -21,6 +21,7 @@ from tests.fix_kafka import JARS
 DEMO = [sys.executable, "-m", "cli.main", "demo", "--plain", "--cases", "150", "--transport", "kafka"]
 
 
+@pytest.mark.timeout(900)
 def test_the_broker_of_a_killed_demo_is_shut_down(tmp_path: Path) -> None:
     """The whole demo over Kafka, after one that was killed in the middle had left its broker behind."""
     if lacking := absent(JARS):
@@ -36,7 +37,7 @@ def test_the_broker_of_a_killed_demo_is_shut_down(tmp_path: Path) -> None:
     orphan = int((tmp_path / "run" / ".tailrace" / "kafka" / PID_FILE).read_text())
     assert "kafka.Kafka" in arguments_of(orphan)
 
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
     assert (0, "") == (done.returncode, done.stderr)
     assert [] == arguments_of(orphan)
     assert re.search(r"Kafka \S+ runs on 127\.0\.0\.1:\d+ for this demo", done.stdout)
