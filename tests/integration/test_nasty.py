@@ -77,7 +77,11 @@ def test_everything_arrives_and_follows(nasty: Live, monkeypatch: pytest.MonkeyP
     for name in NAMES:
         assert [] == list(differences(nasty.folder / f"{name}.db", nasty.url, name))
     counted = {one["table"]: one["rows"] for one in json.loads(verified.stdout)["sources"]["nasty"]["tables"]}
-    assert 0 < min(counted.values())
+    # The writer may have deleted the last row of a table: all that is there was compared.
+    with closing(sqlite3.connect(nasty.folder / "nasty.db")) as db:
+        there = {table: db.execute(f"SELECT count(*) FROM {quote(table)}").fetchone()[0] for table in counted}
+    assert there == counted
+    assert 1000 < sum(counted.values())
     whole = nasty.run("verify", "--integrity", "--json")
     assert 0 == whole.returncode, whole.stdout
     opens(nasty)
