@@ -20,6 +20,7 @@ from schemas.change import Stored, TopicPartition
 from schemas.errors import TailraceError
 
 _E = ck.KafkaError
+METADATA_S = 1.0
 
 
 class Saying(Protocol):
@@ -37,10 +38,17 @@ class ConfluentReader:
         self._consumer = consumer
         self._driver = driver
         self._stands: dict[TopicPartition, int] = {}
+        self._known: set[str] = set()
         self.open = True
 
     def seek(self, places: Mapping[TopicPartition, int]) -> None:
         with self._driver.translated():
+            # Assigned before its leader is known, a partition waits 500 ms for librdkafka's next try. Where the broker
+            # does not answer, it is that wait again, and the poll tells why.
+            for topic in {where.topic for where in places} - self._known:
+                with contextlib.suppress(ck.KafkaException):
+                    self._consumer.list_topics(topic, timeout=METADATA_S)
+                    self._known.add(topic)
             self._consumer.incremental_assign([ck.TopicPartition(*where, at) for where, at in places.items()])
         self._stands |= places
 
