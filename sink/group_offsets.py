@@ -27,6 +27,7 @@ class GroupOffsets:
     def tell(self) -> None:
         now_ms = self._clock.monotonic_ms()
         if self.owed and now_ms - self._told_at_ms >= EVERY_MS:
-            self._told_at_ms = now_ms
             self._transport.commit_group(self._group, self.owed)
+            # Behind it: a failure that came only every so often would be a recovery in between, and a line in the log each.
+            self._told_at_ms = now_ms
             self.owed = {}
