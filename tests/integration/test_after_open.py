@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,9 @@ import pytest
 from adapters.sqlite_apsw import QuietSqlite
 from capture.sqlite_source import SqliteSource
 from cli import after_open as behind
-from cli.cutover_wiring import authority_of
+from cli.cutover_wiring import BackLook, authority_of
 from cli.wiring import telemetry
+from cutover.drain import Reached
 from cutover.objects import OpenedObjects
 from cutover.tail import Tail, TailCompare
 from ops.config import load
@@ -109,7 +110,15 @@ def test_rows_that_are_written_all_the_time_are_no_difference(rig: Rig) -> None:
     assert 8 == found.equal_rows + found.moving_rows
 
 
-def test_a_row_that_came_back_wrong_is_no_way_back(rig: Rig) -> None:
+def test_a_row_that_came_back_wrong_is_no_way_back(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stepping(BackLook):
+        """Whatever the server does beside us raises what must have arrived."""
+
+        def __call__(self) -> Mapping[str, Reached | None]:
+            rig.settle_back()
+            return super().__call__()
+
+    monkeypatch.setattr(behind, "BackLook", Stepping)
     token = rig.switch().run(rig.row.read()).token
     _written(rig)
     rig.settle_back()

@@ -112,7 +112,8 @@ def opens(nasty: Live) -> None:
                     with pytest.raises(Failed, match="reached maximum value"):
                         session.rows(f"SELECT nextval({text_literal(name)}::regclass)")
                     continue
-                for _ in range(3):
+                left = LAST - one.sequences.get(table.name, 0) if table.autoincrement else LAST
+                for _ in range(min(3, left)):
                     ((value,),) = session.rows(f"SELECT nextval({text_literal(name)}::regclass)")
                     found = session.rows(f"SELECT EXISTS (SELECT 1 FROM {full_name(plan)} WHERE {key} = {value})")
                     assert [(False,)] == found, table.name
