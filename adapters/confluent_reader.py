@@ -43,8 +43,8 @@ class ConfluentReader:
 
     def seek(self, places: Mapping[TopicPartition, int]) -> None:
         with self._driver.translated():
-            # Assigned before its leader is known, a partition waits 500 ms for librdkafka's next try. Where the broker
-            # does not answer, it is that wait again, and the poll tells why.
+            # Assigned before its leader is known, a partition is read up to a second late (measured). Where the broker does
+            # not answer, it is that wait again, and the poll tells why.
             for topic in {where.topic for where in places} - self._known:
                 with contextlib.suppress(ck.KafkaException):
                     self._consumer.list_topics(topic, timeout=METADATA_S)
