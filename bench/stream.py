@@ -1,16 +1,22 @@
 """Do: capture alone, the sink alone, and both at once in two processes, over the local log and both drivers of Kafka.
 
 The floor of capture is reading the rows and sending ready bytes; the floor of the sink is a temporary table by binary COPY
-and one merge of rows that are ready. Run: python -m bench.stream [CHANGES]
+and one merge of rows that are ready. Run: [PROFILE=1] python -m bench.stream [CHANGES]
+PROFILE=1 adds, for both at once, where the working thread of either process spends its processor time; the figures of such a
+run are those of a profiled program.
 """
 
 from __future__ import annotations
 
+import cProfile
 import multiprocessing
 import os
+import pstats
 import sqlite3
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from adapters.postgres import Postgres
@@ -117,23 +123,40 @@ def _merge(database: Path, url: str) -> float:
 def capture_process(where: Path, database: Path, url: str, stream: Stream, stop: object, worked: object = None) -> None:
     line = Line(where, database, url, stream)
     capture = line.capture(batch_rows=BATCH_ROWS)
-    while not stop.is_set():  # type: ignore[attr-defined]
-        if not capture.step():
-            time.sleep(0.002)
-        if worked is not None:
-            worked.value = time.process_time()  # type: ignore[attr-defined]
+    with _profiled(f"capture, {stream.name}"):
+        while not stop.is_set():  # type: ignore[attr-defined]
+            if not capture.step():
+                time.sleep(0.002)
+            if worked is not None:
+                worked.value = time.process_time()  # type: ignore[attr-defined]
     line.close()
 
 
 def sink_process(where: Path, database: Path, url: str, stream: Stream, stop: object, worked: object = None) -> None:
     line = Line(where, database, url, stream)
     sink = line.sink()
-    while not stop.is_set():  # type: ignore[attr-defined]
-        if not sink.step():
-            time.sleep(0.002)
-        if worked is not None:
-            worked.value = time.process_time()  # type: ignore[attr-defined]
+    with _profiled(f"sink, {stream.name}"):
+        while not stop.is_set():  # type: ignore[attr-defined]
+            if not sink.step():
+                time.sleep(0.002)
+            if worked is not None:
+                worked.value = time.process_time()  # type: ignore[attr-defined]
     line.close()
+
+
+@contextmanager
+def _profiled(name: str) -> Iterator[None]:
+    if not os.environ.get("PROFILE"):
+        yield
+        return
+    profile = cProfile.Profile(time.thread_time)
+    profile.enable()
+    try:
+        yield
+    finally:
+        profile.disable()
+        print(f"--- {name}")
+        pstats.Stats(profile).sort_stats("tottime").print_stats(16)
 
 
 def _both(where: Path, database: Path, url: str, stream: Stream, changes: int, reach: int) -> None:
