@@ -40,7 +40,7 @@ from schemas.change import TopicPartition
 from schemas.errors import Code, Refusal
 from schemas.introspect import introspect
 from schemas.model import OWN_PREFIX, KeyKind, Table
-from schemas.names import quote, schema_topic, watermark_topic
+from schemas.names import quote, schema_topic, text_beside_parameters, watermark_topic
 from schemas.plan import TablePlan
 from schemas.ports import Sqlite, Transport
 from sink.progress import offsets_text
@@ -92,7 +92,7 @@ def begin_back_anew(
         sent = sum(touch_all(target, plan) for plan in plans) + _touch_source(target, db, plans)
         row.set(
             before.token,
-            {"no_rollback": f"no_rollback || {_sql(again(source))}::jsonb"},
+            {"no_rollback": f"no_rollback || {text_beside_parameters(json.dumps(again(source)))}::jsonb"},
             verb="way-back",
             detail={"source": source, "void": stamp_of(last), "rows": sent},
         )
@@ -103,11 +103,6 @@ def begin_back_anew(
     _take_up(db, label, int(target.rows(LABEL)[0][1]))
     reach("back_anew.taken_up")
     return sent
-
-
-def _sql(document: Mapping[str, str]) -> str:
-    text = json.dumps(dict(document)).replace("'", "''").replace("%", "%%")
-    return f"'{text}'"
 
 
 def listed_back(

@@ -16,6 +16,7 @@ from typing import Any
 from adapters.postgres import Postgres
 from schemas.authority import Authority, Migration, Restoring, Window, may_move
 from schemas.errors import Code, Refusal, Superseded
+from schemas.names import text_beside_parameters
 
 SILENT_MS = 4000
 """In the middle of a move nothing is waited for but the server."""
@@ -34,12 +35,6 @@ _WINDOW = (
     "tailrace.journal WHERE before = 'to_target' AND after = 'target' ORDER BY seq DESC LIMIT 1) AS j ON true "
     "WHERE m.id = 1 AND m.authority IN ('target', 'to_source') AND m.window_until IS NOT NULL"
 )
-
-
-def sql_text(text: str) -> str:
-    """A literal of a statement that has parameters beside it."""
-    escaped = text.replace("'", "''").replace("%", "%%")
-    return f"'{escaped}'"
 
 
 def _restoring(text: str | None) -> Restoring | None:
@@ -123,7 +118,7 @@ class AuthorityRow:
         """-> TO_SOURCE, from where only this restore leads on. Without a lease: nobody takes it back by itself. In the
         caller's transaction if one is open. Returns the new token."""
         document = asdict(restoring)
-        also = {"restoring": f"{sql_text(json.dumps(document))}::jsonb", "read_share": "0"}
+        also = {"restoring": f"{text_beside_parameters(json.dumps(document))}::jsonb", "read_share": "0"}
         return self.move(before, Authority.TO_SOURCE, verb="restore", also=also, detail=document)
 
     def begin_again(self, before: Migration, token: int, *, reason: str) -> None:
@@ -179,7 +174,7 @@ class AuthorityRow:
         known = self.read().no_rollback
         fresh = {what: why for what, why in lost.items() if what not in known}
         if fresh:
-            text = sql_text(json.dumps(fresh))
+            text = text_beside_parameters(json.dumps(fresh))
             self.set(token, {"no_rollback": f"no_rollback || {text}::jsonb"}, verb="no-rollback", detail=fresh)
 
     def renew(self, token: int, *, lease_s: float) -> None:

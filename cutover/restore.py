@@ -34,6 +34,7 @@ from ops.points import reach
 from schemas.authority import Authority, Migration, Restoring
 from schemas.errors import Code, Refusal, Superseded, Transient
 from schemas.model import META
+from schemas.names import text_beside_parameters
 from schemas.ports import Clock, Sqlite, SqliteStatements
 from sink.progress import expect, forget_stream, offsets_from
 
@@ -191,8 +192,7 @@ class Restore:
         if len(self.left(before)) < len(self._paths):
             refuse_restoring(before)
         if before.restoring.was is Authority.SOURCE:
-            text = "'" + reason.replace("'", "''") + "'"
-            also = {"restoring": "NULL", "failed": text}
+            also = {"restoring": "NULL", "failed": text_beside_parameters(reason)}
             token = self._row.move(
                 before, Authority.SOURCE, verb="restore-given-up", also=also, detail={"reason": reason}
             )

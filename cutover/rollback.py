@@ -23,6 +23,7 @@ from cutover.target_guard import TargetGuard, refuse_lost
 from ops.points import reach
 from schemas.authority import Authority, Migration
 from schemas.errors import Code, Refusal, Transient
+from schemas.names import text_beside_parameters
 from schemas.ports import Clock
 
 PATIENCE = 3
@@ -198,10 +199,8 @@ class Rollback:
         return []
 
     def _abort(self, before: Migration, reason: str) -> tuple[int, list[str]]:
-        text = "'" + reason.replace("'", "''") + "'"
-        token = self._row.move(
-            before, Authority.SOURCE, verb="rollback", also={"failed": text}, detail={"reason": reason}
-        )
+        failed = {"failed": text_beside_parameters(reason)}
+        token = self._row.move(before, Authority.SOURCE, verb="rollback", also=failed, detail={"reason": reason})
         reach("rollback.taken_back")
         lifted = self._fence.lift(token)
         self._told(Authority.SOURCE, token)

@@ -27,6 +27,7 @@ from cutover.target_guard import TargetGuard
 from ops.points import reach
 from schemas.authority import Authority, Migration
 from schemas.errors import Code, Refusal, Superseded, TailraceError, Transient, Unknown
+from schemas.names import text_beside_parameters
 from schemas.ports import Clock
 
 
@@ -218,10 +219,10 @@ class Switch:
 
     def _take_back(self, token: int, begun_s: float, reason: str) -> float:
         """Row first, then the fences; returns the pause in seconds."""
-        text = "'" + reason.replace("'", "''") + "'"
+        failed = {"failed": text_beside_parameters(reason)}
         try:
             newer = self._row.move(
-                self._mine(token), Authority.SOURCE, verb="take-back", also={"failed": text}, detail={"reason": reason}
+                self._mine(token), Authority.SOURCE, verb="take-back", also=failed, detail={"reason": reason}
             )
         except (Transient, Unknown) as error:
             if self._maybe_open:

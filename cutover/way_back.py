@@ -17,6 +17,7 @@ from cutover.authority import AuthorityRow
 from cutover.drain import Reached
 from schemas.authority import Authority, Migration
 from schemas.errors import Code, Failed, Refusal
+from schemas.names import text_beside_parameters
 
 NEXT = (
     "tailrace reset {source} --way-back --yes {source} sends every row again, and a rollback loses nothing once they are "
@@ -44,10 +45,10 @@ def regain(row: AuthorityRow, before: Migration, found: Mapping[str, Reached | N
         if before.no_rollback.get(lost_of(source)) == AGAIN and one is not None and one.consistent
     ]
     for source in names:
-        text = lost_of(source).replace("'", "''").replace("%", "%%")
+        text = text_beside_parameters(lost_of(source))
         row.set(
             before.token,
-            {"no_rollback": f"no_rollback - '{text}'"},
+            {"no_rollback": f"no_rollback - {text}"},
             verb="rollback-regained",
             detail={"source": source},
         )
@@ -94,9 +95,9 @@ class WayBack:
         row = self._row.read()
         if row.authority not in (Authority.TARGET, Authority.TO_SOURCE) or what in row.no_rollback:
             return row.authority is not Authority.COMPLETED
-        text = json.dumps({what: why}).replace("'", "''").replace("%", "%%")
+        text = text_beside_parameters(json.dumps({what: why}))
         self._row.set(
-            row.token, {"no_rollback": f"no_rollback || '{text}'::jsonb"}, verb="no-rollback", detail={what: why}
+            row.token, {"no_rollback": f"no_rollback || {text}::jsonb"}, verb="no-rollback", detail={what: why}
         )
         return True
 

@@ -89,6 +89,12 @@ def text_literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def text_beside_parameters(text: str) -> str:
+    """The same for a statement that is run with parameters: a reason may well be "50 % of the rows are wrong"
+    (test_a_reason_with_a_percent_sign)."""
+    return beside_parameters(text_literal(text))
+
+
 def fold(name: str, *, preserve: bool = False) -> str:
     """Target identifier of a source identifier before collisions are checked: ASCII lower case unless preserved."""
     if preserve:

@@ -179,6 +179,19 @@ def test_recovery_takes_an_abandoned_switch_back(rig: Rig, point: str) -> None:
     assert rig.source_rows("cases") == rig.target_rows("cases")
 
 
+@pytest.mark.parametrize("reason", ["50 % of 'these' rows", "100%s", "%"])
+def test_a_reason_with_a_percent_sign(rig: Rig, reason: str) -> None:
+    """The driver read it as a place for a parameter: the row could not be taken back, and the fences stayed."""
+    gone = rig.switch(actor="gone", lease_s=0.0)
+    for back in (lambda token: rig.rollback().run(reason=reason), lambda token: gone._take_back(token, 0.0, reason)):
+        token = gone._row.move(rig.row.read(), Authority.TO_TARGET, verb="cutover", lease_s=0.0)
+        gone._fence.fence(token, rig.tables())
+        back(token)
+        assert (Authority.SOURCE, reason) == (rig.row.read().authority, rig.row.read().failed)
+        for side in rig.sides.values():
+            side.app.run("UPDATE t SET v = 'open'")
+
+
 def test_recovery_never_just_lifts(rig: Rig) -> None:
     """A rollback died after it had closed the target: what the target had acknowledged is carried back first."""
     rig.switch().run(rig.row.read())
