@@ -27,9 +27,9 @@ from capture import meta as metas
 from capture.postgres_triggers import LABEL, LOG
 from cutover.authority import AuthorityRow
 from cutover.prepare import take_up
-from cutover.rollback import PATIENCE, Told, refuse_restoring
+from cutover.rollback import Told, refuse_restoring
 from cutover.source_fence import SourceFence, Writable
-from cutover.target_guard import TargetGuard
+from cutover.target_guard import PATIENCE, TargetGuard
 from ops.points import reach
 from schemas.authority import Authority, Migration, Restoring
 from schemas.errors import Code, Refusal, Superseded, Transient
@@ -210,44 +210,34 @@ class Restore:
         if before.authority is not Authority.TARGET:
             self._row.begin_restore(before, restoring)  # the guards stand
             return
-        deadline_s = self._clock.monotonic_s() + self._settings.close_budget_s
-        failed = 0
-        while True:
-            try:
-                self._guard.close_for(before, restoring)
-                return
-            except Transient as error:
-                self._wait_or_raise(error, deadline_s, failed)
-                failed += 1
+        self._insist(lambda: self._guard.close_for(before, restoring), patience=PATIENCE)
 
     def _moved(self, closed: Migration, at_ms: int) -> int:
         assert closed.restoring is not None
         detail = {"checkpoint": closed.restoring.checkpoint, "at_ms": at_ms, "reason": closed.restoring.reason}
         also = {"restoring": "NULL", "failed": "''", "no_rollback": "'{}'", "read_share": "0"}
-        deadline_s = self._clock.monotonic_s() + self._settings.close_budget_s
-        while True:
-            try:
-                with self._target.transaction():
-                    token = self._row.move(closed, Authority.SOURCE, verb="restored", also=also, detail=detail)
-                    if closed.restoring.was is Authority.TARGET:
-                        self._guard.rest()
-                    if self._target.rows("SELECT to_regclass(%s) IS NOT NULL", (LOG,))[0][0]:
-                        self._target.run(f"DELETE FROM {LOG}")
-                    # What was proven equal was proven of another history.
-                    for proven in ("tailrace.verdicts", "tailrace.verified"):
-                        self._target.run(f"DELETE FROM {proven}")
-                    reach("restore.mid_return")
-                return token
-            except Transient as error:
-                self._wait_or_raise(error, deadline_s, PATIENCE)
 
-    def _wait_or_raise(self, error: Transient, deadline_s: float, failed: int) -> None:
-        """Sessions hold the target's tables for longer than the lock time-out."""
-        if self._clock.monotonic_s() >= deadline_s:
-            raise error
-        if failed >= PATIENCE and error.code is Code.TARGET_BUSY:
-            self._guard.end_blockers(self._say)
-        self._clock.sleep(0.02)
+        was = closed.restoring.was
+
+        def attempt() -> int:
+            with self._target.transaction():
+                token = self._row.move(closed, Authority.SOURCE, verb="restored", also=also, detail=detail)
+                if was is Authority.TARGET:
+                    self._guard.rest()
+                if self._target.rows("SELECT to_regclass(%s) IS NOT NULL", (LOG,))[0][0]:
+                    self._target.run(f"DELETE FROM {LOG}")
+                # What was proven equal was proven of another history.
+                for proven in ("tailrace.verdicts", "tailrace.verified"):
+                    self._target.run(f"DELETE FROM {proven}")
+                reach("restore.mid_return")
+            return token
+
+        return self._insist(attempt, patience=0)
+
+    def _insist(self, attempt: Callable[[], int], *, patience: int) -> int:
+        return self._guard.insist(
+            attempt, self._clock, self._say, budget_s=self._settings.close_budget_s, patience=patience
+        )
 
     def _tell_target(self, name: str) -> dict[str, str]:
         db = SqliteDatabase(self._paths[name])

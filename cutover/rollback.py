@@ -19,15 +19,13 @@ from cutover.authority import AuthorityRow
 from cutover.behind import believed, lost_moves
 from cutover.drain import CLOSED, MEND, Reached, arrived, behind, drain, refuse_kept
 from cutover.source_fence import SourceFence
-from cutover.target_guard import TargetGuard, refuse_lost
+from cutover.target_guard import PATIENCE, TargetGuard, refuse_lost
 from ops.points import reach
 from schemas.authority import Authority, Migration
 from schemas.errors import Code, Refusal, Transient
 from schemas.names import text_beside_parameters
 from schemas.ports import Clock
 
-PATIENCE = 3
-"""Writers in flight may finish so often; what they hold then is taken from them: not acknowledged, so nothing is lost."""
 Look = Callable[[], Mapping[str, Reached | None]]
 Told = Callable[[Authority, int], None]
 
@@ -229,20 +227,10 @@ class Rollback:
             ) from error
 
     def _close(self, before: Migration, reason: str) -> Migration:
-        deadline_s = self._clock.monotonic_s() + self._settings.close_budget_s
-        failed = 0
-        while True:
-            try:
-                self._guard.close(before, verb="rollback", lease_s=self._settings.lease_s, detail={"reason": reason})
-                break
-            except Transient as error:
-                # A writer on the target holds its table for longer than the lock time-out.
-                if self._clock.monotonic_s() >= deadline_s:
-                    raise
-                failed += 1
-                if failed >= PATIENCE and error.code is Code.TARGET_BUSY:
-                    self._guard.end_blockers(self._say)
-                self._clock.sleep(0.02)
+        detail, lease_s = {"reason": reason}, self._settings.lease_s
+        self._insist(
+            lambda: self._guard.close(before, verb="rollback", lease_s=lease_s, detail=detail), patience=PATIENCE
+        )
         reach("rollback.closed")
         closed = self._row.read()
         self._told(closed.authority, closed.token)
@@ -296,22 +284,21 @@ class Rollback:
         return newer, lifted
 
     def _moved_back(self, before: Migration, reason: str) -> int:
-        deadline_s = self._clock.monotonic_s() + self._settings.close_budget_s
-        while True:
-            try:
-                with self._target.transaction():
-                    newer = self._row.move(
-                        before, Authority.SOURCE, verb="return", also={"read_share": "0"}, detail={"reason": reason}
-                    )
-                    self._guard.rest()
-                return newer
-            except Transient as error:
-                # A reader of the target: what came with the open goes by statements that wait for readers, too.
-                if self._clock.monotonic_s() >= deadline_s:
-                    raise
-                if error.code is Code.TARGET_BUSY:
-                    self._guard.end_blockers(self._say)
-                self._clock.sleep(0.02)
+        def attempt() -> int:
+            with self._target.transaction():
+                newer = self._row.move(
+                    before, Authority.SOURCE, verb="return", also={"read_share": "0"}, detail={"reason": reason}
+                )
+                self._guard.rest()
+            return newer
+
+        # A reader of the target: what came with the open goes by statements that wait for readers, too.
+        return self._insist(attempt, patience=0)
+
+    def _insist(self, attempt: Callable[[], int], *, patience: int) -> int:
+        return self._guard.insist(
+            attempt, self._clock, self._say, budget_s=self._settings.close_budget_s, patience=patience
+        )
 
     def _adopt(self, before: Migration) -> None:
         """The lease of a drain that somebody else left: the token stays, since both sides are closed under it."""

@@ -24,9 +24,12 @@ from schemas.authority import Authority, Migration, Restoring
 from schemas.ddl import full_name
 from schemas.errors import Code, Failed, Refusal, Transient
 from schemas.plan import TablePlan
+from schemas.ports import Clock
 
 GUARDS = ("tailrace_guard", "tailrace_guard_truncate")
 LOCK_TIMEOUT_MS = 800
+PATIENCE = 3
+"""Writers in flight may finish so often; what they hold then is taken from them: not acknowledged, so nothing is lost."""
 _BLOCKERS = (
     "SELECT DISTINCT l.pid, a.application_name FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) "
     "WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid() "
@@ -107,6 +110,30 @@ class TargetGuard:
                 f"{', '.join(late)} came, or got another key, after the way back was proven",
                 hint="tailrace cutover again",
             )
+
+    def insist(
+        self,
+        attempt: Callable[[], int],
+        clock: Clock,
+        say: Callable[[str, str], None],
+        *,
+        budget_s: float,
+        patience: int,
+    ) -> int:
+        """An attempt that takes these tables' locks, again until it succeeds or its time is over: sessions hold them for
+        longer than the lock time-out. From its `patience`-th failure on those sessions are ended."""
+        deadline_s = clock.monotonic_s() + budget_s
+        failed = 0
+        while True:
+            try:
+                return attempt()
+            except Transient as error:
+                if clock.monotonic_s() >= deadline_s:
+                    raise
+                failed += 1
+                if failed >= patience and error.code is Code.TARGET_BUSY:
+                    self.end_blockers(say)
+                clock.sleep(0.02)
 
     def end_blockers(self, say: Callable[[str, str], None]) -> None:
         """Both sides are closed, and a session has kept a lock on these tables for the whole lock time-out: it is ended.
