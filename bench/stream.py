@@ -15,7 +15,7 @@ import pstats
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -122,26 +122,23 @@ def _merge(database: Path, url: str) -> float:
 
 def capture_process(where: Path, database: Path, url: str, stream: Stream, stop: object, worked: object = None) -> None:
     line = Line(where, database, url, stream)
-    capture = line.capture(batch_rows=BATCH_ROWS)
-    with _profiled(f"capture, {stream.name}"):
-        while not stop.is_set():  # type: ignore[attr-defined]
-            if not capture.step():
-                time.sleep(0.002)
-            if worked is not None:
-                worked.value = time.process_time()  # type: ignore[attr-defined]
+    _stepped(f"capture, {stream.name}", line.capture(batch_rows=BATCH_ROWS).step, stop, worked)
     line.close()
 
 
 def sink_process(where: Path, database: Path, url: str, stream: Stream, stop: object, worked: object = None) -> None:
     line = Line(where, database, url, stream)
-    sink = line.sink()
-    with _profiled(f"sink, {stream.name}"):
+    _stepped(f"sink, {stream.name}", line.sink().step, stop, worked)
+    line.close()
+
+
+def _stepped(name: str, step: Callable[[], bool], stop: object, worked: object) -> None:
+    with _profiled(name):
         while not stop.is_set():  # type: ignore[attr-defined]
-            if not sink.step():
+            if not step():
                 time.sleep(0.002)
             if worked is not None:
                 worked.value = time.process_time()  # type: ignore[attr-defined]
-    line.close()
 
 
 @contextmanager
