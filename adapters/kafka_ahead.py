@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from adapters.kafka_driver import Reader
@@ -77,13 +77,8 @@ class ReadAhead:
         ids: Mapping[str, str] | None = None,
     ) -> Fetched:
         """At least one message of these ranges as far as they are there, or their ends where compaction left nothing."""
-        try:
+        with self._whole():
             return self._read(wanted, max_messages, max_bytes, ids or {})
-        except BaseException:
-            # What was polled and not kept yet is a hole that no later read would see.
-            with contextlib.suppress(TailraceError):
-                self.drop()
-            raise
 
     def _read(
         self,
@@ -148,7 +143,7 @@ class ReadAhead:
         """What has come of these partitions by itself, and no question to the broker where they end: what is on its way
         comes with a later call."""
         messages: list[Stored] = []
-        try:
+        with self._whole():
             reader = self._stand({where: (at, at) for where, at in wanted.items()}, ids)
             parts = {where: self._parts[where] for where in wanted}
             if not any(one.kept for one in parts.values()):
@@ -158,17 +153,19 @@ class ReadAhead:
                 taken_bytes = sum(map(_weight, messages))
                 room, room_bytes = max_messages - len(messages), max_bytes - taken_bytes
                 self._take(one, one.at, messages, room=room, room_bytes=room_bytes)
-        except BaseException:
-            with contextlib.suppress(TailraceError):
-                self.drop()
-            raise
         return Fetched(messages, {where: one.start for where, one in parts.items()})
 
     def begin(self, places: Mapping[TopicPartition, int]) -> None:
         """Somebody will read on from there: connections, leaders and the first fetch take up to a second."""
-        try:
+        with self._whole():
             reader = self._stand({where: (at, at) for where, at in places.items()}, {})
             self._poll(reader, {}, max_messages=1, timeout_s=POLL_S)
+
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        """What was polled and not kept yet when something failed is a hole that no later read would see."""
+        try:
+            yield
         except BaseException:
             with contextlib.suppress(TailraceError):
                 self.drop()
