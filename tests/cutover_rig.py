@@ -37,6 +37,7 @@ from schemas.bookkeeping import statements
 from schemas.change import Position
 from schemas.checkpoint import Checkpoint
 from schemas.errors import TailraceError
+from schemas.formats import CONFIGURATION
 from schemas.introspect import introspect
 from schemas.objects import parents_of, wanted_views
 from schemas.plan import TablePlan, plan_from_json
@@ -324,6 +325,16 @@ class Rig:
 
 
 FILLED = "INSERT INTO t VALUES (1, ?, 'a'), (2, 'two', 'b')"
+
+
+def configure(folder: Path, url: str, more: str = "") -> Path:
+    """The configuration of a rig in this folder, for what reads one; returns its path."""
+    path = folder / "tailrace.toml"
+    path.write_text(
+        f'target_database_url = "{url}"\nformat = {CONFIGURATION.current}\n'
+        '[source_databases]\nauth = "auth.db"\ncases = "cases.db"\n[transport]\nprefix = "p"\n' + more
+    )
+    return path
 
 
 @contextmanager

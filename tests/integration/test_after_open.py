@@ -19,16 +19,12 @@ from ops.config import load
 from schemas.authority import Authority
 from schemas.change import Position
 from schemas.errors import Code, Failed, Refusal, Transient, Unknown
-from schemas.formats import CONFIGURATION
-from tests.cutover_rig import FILLED, Rig, application, begun
+from tests.cutover_rig import FILLED, Rig, application, begun, configure
 
 
 @pytest.fixture
 def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
-    (tmp_path / "tailrace.toml").write_text(
-        f'target_database_url = "{database_url}"\nformat = {CONFIGURATION.current}\n'
-        '[source_databases]\nauth = "auth.db"\ncases = "cases.db"\n[transport]\nprefix = "p"\n'
-    )
+    configure(tmp_path, database_url)
     with begun(Rig(tmp_path, database_url), FILLED) as made:
         yield made
 

@@ -21,8 +21,7 @@ from cutover.routing import REPORTS_FOLDER
 from ops.config import load
 from ops.telemetry import Telemetry
 from schemas.errors import TailraceError
-from schemas.formats import CONFIGURATION
-from tests.cutover_rig import Rig
+from tests.cutover_rig import Rig, configure
 from verify.verification import Verification
 
 DDL = (
@@ -35,12 +34,7 @@ DDL = (
 class Migration:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
-        path = rig.folder / "tailrace.toml"
-        path.write_text(
-            f'target_database_url = "{rig.url}"\nformat = {CONFIGURATION.current}\n'
-            '[source_databases]\nauth = "auth.db"\ncases = "cases.db"\n'
-            '[transport]\nprefix = "p"\n[limits]\nmin_free_bytes = 1000\n'
-        )
+        path = configure(rig.folder, rig.url, "[limits]\nmin_free_bytes = 1000\n")
         self.path, self.config = path, load(path)
 
     def backup(self) -> None:

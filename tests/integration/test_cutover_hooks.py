@@ -13,8 +13,7 @@ import pytest
 
 from adapters.locallog import LocalLog
 from schemas.authority import Authority
-from schemas.formats import CONFIGURATION
-from tests.cutover_rig import Rig, begun
+from tests.cutover_rig import Rig, begun, configure
 from tests.integration.test_replay_verbs import begin, document, run
 
 KNOWN = ("--waive", "backup", "--waive", "target role")
@@ -38,11 +37,11 @@ def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
             "after_rollback": "",
         }.items()
     )
-    (tmp_path / "tailrace.toml").write_text(
-        f'target_database_url = "{database_url}"\nformat = {CONFIGURATION.current}\n'
-        '[source_databases]\nauth = "auth.db"\ncases = "cases.db"\n[transport]\nprefix = "p"\n'
+    configure(
+        tmp_path,
+        database_url,
         "[limits]\nmin_free_bytes = 1000\n[cutover]\nlease_s = 120.0\nfinal_verify_s = 60.0\ndrain_budget_s = 60.0\n"
-        f"[hooks]\ntimeout_s = 60.0\n{hooks}\n"
+        f"[hooks]\ntimeout_s = 60.0\n{hooks}\n",
     )
     with begun(
         Rig(tmp_path, database_url, stream=LocalLog(tmp_path / "tailrace-stream.db"), wall_clock=True),

