@@ -19,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.types.json import set_json_dumps, set_json_loads
 
 from adapters.postgres_connect import connect_error, connection_parameters
-from schemas.errors import Code, Failed, IndexRowTooLarge, Refusal, TailraceError, Transient, Unknown
+from schemas.errors import Code, Failed, IndexRowTooLarge, OutOfRange, Refusal, TailraceError, Transient, Unknown
 from schemas.transit import plain_postgres, refuse_plaintext
 
 STATEMENT_TIMEOUT_MS = 10 * 60 * 1000
@@ -292,6 +292,8 @@ def translate(error: psycopg.Error) -> TailraceError:
         )
     if isinstance(error, errors.ProgramLimitExceeded) and (index := _INDEX.search(text)):
         return IndexRowTooLarge(f"{text} [{error.sqlstate}]", index=index[1] or "", table=table)
+    if isinstance(error, errors.NumericValueOutOfRange):
+        return OutOfRange(Code.TARGET_REFUSED, f"{text} [{error.sqlstate}]", table=table, hint="tailrace check")
     hint = "exclude_tables leaves it behind" if isinstance(error, errors.TooManyColumns) else "tailrace check"
     return Failed(Code.TARGET_REFUSED, f"{text} [{error.sqlstate}]", table=table, hint=hint)
 

@@ -87,7 +87,11 @@ def as_logged(meta: Meta, database: Database) -> Database:
 
 
 def exists(db: SqliteStatements) -> bool:
-    return bool(db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (META,)))
+    return has_table(db, META)
+
+
+def has_table(db: SqliteStatements, name: str) -> bool:
+    return bool(db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)))
 
 
 def read(db: SqliteStatements) -> Meta:
@@ -135,7 +139,12 @@ def write(db: SqliteStatements, meta: Meta) -> None:
 
 def has_log(db: Sqlite) -> bool:
     """The archive of a completed migration has a meta table, and no log any more."""
-    return bool(db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (LOG,)))
+    return has_table(db, LOG)
+
+
+def head_of(db: Sqlite) -> int:
+    """Seq of the last entry of the log; 0: there is none."""
+    return int(db.rows(f"SELECT coalesce(max(seq), 0) FROM {LOG}")[0][0]) if has_log(db) else 0
 
 
 def fenced(db: Sqlite) -> bool:

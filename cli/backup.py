@@ -47,7 +47,7 @@ def backup_source(config: Config, name: str, events: Telemetry, *, kind: str = "
     finally:
         source.close()
     path.chmod(0o600)
-    digest = _digest(path)
+    digest = digest_of(path)
     copy = SqliteDatabase(path, read_only=True)
     try:
         damage = copy.damage()
@@ -69,7 +69,7 @@ def backup_target(config: Config, events: Telemetry, *, kind: str = "") -> Backu
     folder.mkdir(parents=True, exist_ok=True)
     path = _fresh(folder, f"{kind}tailrace-target", ".dump")
     dump(target_url(config), path, role=config.target_role)
-    return _made(path, _digest(path), "target", "", events)
+    return _made(path, digest_of(path), "target", "", events)
 
 
 def _made(path: Path, digest: str, name: str, proof: str, events: Telemetry) -> Backup:
@@ -86,6 +86,12 @@ def _fresh(folder: Path, name: str, ending: str) -> Path:
     return path
 
 
-def _digest(path: Path) -> str:
+def written_digest(path: Path) -> str:
+    """What stands beside a backup; empty: nothing does."""
+    beside = path.with_suffix(".sha256")
+    return beside.read_text(encoding="utf-8").partition(" ")[0] if beside.is_file() else ""
+
+
+def digest_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

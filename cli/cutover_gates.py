@@ -6,7 +6,6 @@ Invariant: what cannot be read stays None. One source that cannot be read leaves
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shutil
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
 from capture import meta as metas
+from cli.backup import digest_of, written_digest
 from cli.cutover_wiring import board_of, objects_of_source, reports_of
 from cli.final import pending_of
 from cli.look import Looker
@@ -142,13 +142,9 @@ def backup_of(config: Config, name: str) -> tuple[float | None, str]:
             return NEVER_S, "there is none"
         newest = found[-1]
         age_s = max(0.0, time.time() - newest.stat().st_mtime)
-        written = newest.with_suffix(".sha256")
-        if not written.is_file():
+        if not (written := written_digest(newest)):
             return age_s, f"{newest.name} has no digest beside it"
-        with newest.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        fits = written.read_text(encoding="utf-8").partition(" ")[0] == digest
-        return age_s, "" if fits else f"{newest.name} is not what its digest says"
+        return age_s, "" if written == digest_of(newest) else f"{newest.name} is not what its digest says"
     except OSError:
         return None, ""
 

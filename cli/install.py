@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import click
 
+from capture import meta as metas
 from cli.backup import backup_source
 from cli.beginning import install_source, prepare_target, refuse_bad
 from cli.options import as_json, chosen_sources, config_of, dry_run, emit
 from cli.wiring import open_source, telemetry
 from ops.config import Config
-from schemas.model import META
 
 
 @click.command("install")
@@ -58,6 +58,6 @@ def install_command(
 def _is_installed(config: Config, name: str) -> bool:
     db = open_source(config, name, read_only=True)
     try:
-        return bool(db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (META,)))
+        return metas.exists(db)
     finally:
         db.close()

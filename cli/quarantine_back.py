@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from capture.meta import has_table
 from capture.postgres_touch import touch_keys
 from cli.cutover_wiring import actor
 from cli.wiring import open_source, open_target
@@ -29,7 +30,7 @@ def rows_kept_back(config: Config, plans: Mapping[tuple[str, str], TablePlan]) -
     for name in config.source_databases:
         db = open_source(config, name)
         try:
-            if db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (QUARANTINE,)):
+            if has_table(db, QUARANTINE):
                 kept = db.rows(f"SELECT tab, key, reason, seq FROM {QUARANTINE} ORDER BY seq, tab, key_text")
                 for table, key, why, seq in kept:
                     plan = plans.get((name, table))

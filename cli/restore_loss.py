@@ -25,7 +25,6 @@ from schemas.authority import Authority, Migration
 from schemas.change import Position
 from schemas.checkpoint import Checkpoint
 from schemas.errors import Code, Refusal, TailraceError
-from schemas.model import LOG
 
 
 class NotConfirmed(Refusal):
@@ -88,7 +87,7 @@ def _pending(one: Open, before: Migration, name: str, events: Telemetry) -> Mapp
 
 def head_of(config: Config, name: str) -> int:
     with closing(open_source(config, name)) as db:
-        return int(db.rows(f"SELECT coalesce(max(seq), 0) FROM {LOG}")[0][0]) if metas.has_log(db) else 0
+        return metas.head_of(db)
 
 
 def told_of(one: Open, losses: list[TableLoss]) -> tuple[dict[str, Any], list[str]]:

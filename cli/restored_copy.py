@@ -8,7 +8,6 @@ Trap: keys that only the target changed are in no topic of the way there (test_f
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -24,6 +23,7 @@ from capture.position import Known, known_of, last_watermark, stamp_of
 from capture.sqlite_source import SqliteSource
 from cli.anew import listed
 from cli.back_anew import listed_back
+from cli.backup import digest_of, written_digest
 from cli.fork import MOST_KEYS, Fork, fork_of
 from cli.way_back import back_prefix
 from cli.wiring import open_source
@@ -37,7 +37,7 @@ from schemas.change import Position, Progress
 from schemas.checkpoint import Checkpoint
 from schemas.errors import Code, Refusal, TailraceError
 from schemas.introspect import introspect
-from schemas.model import LOG, META, Key, Value
+from schemas.model import META, Key, Value
 from schemas.names import notice_topic, schema_topic, watermark_topic
 from schemas.ports import Registry, Transport
 from sink.progress import offsets_from, offsets_text, read_progress
@@ -67,10 +67,10 @@ def sound_backup(held: Open, name: str) -> Path:
     path = Path(held.checkpoint.backups.get(name, ""))
     if not path.is_file():
         raise _refused(held, name, f"its backup {path} is not there")
-    known = held.checkpoint.sources[name].backup_sha256 or _written_beside(path)
+    known = held.checkpoint.sources[name].backup_sha256 or written_digest(path)
     if not known:
         raise _refused(held, name, f"nothing says what {path.name} must be: no digest was kept")
-    if _digest(path) != known:
+    if digest_of(path) != known:
         raise _refused(held, name, f"{path.name} is not what was backed up: its SHA-256 is another one")
     try:
         with closing(SqliteDatabase(path, read_only=True)) as copy:
@@ -117,8 +117,8 @@ def set_aside(held: Open, name: str, backup: Path) -> Path:
         path.unlink(missing_ok=True)
         raise _refused(held, name, f"{path} cannot be written: {error.strerror}") from error
     path.chmod(0o600)
-    known = held.checkpoint.sources[name].backup_sha256 or _written_beside(backup)
-    if _digest(path) != known:
+    known = held.checkpoint.sources[name].backup_sha256 or written_digest(backup)
+    if digest_of(path) != known:
         raise _refused(held, name, f"{backup.name} changed while it was read")
     return path
 
@@ -145,7 +145,7 @@ def make_successor(held: Open, name: str, path: Path, token: int) -> str:
             tops = _seen(live, before, stream)
             generations = _generations(live, before, stream)
             witnessed = carried_of(live).witnessed
-            back = live.rows(f"SELECT * FROM {PROGRESS}") if _has(live, PROGRESS) else []
+            back = live.rows(f"SELECT * FROM {PROGRESS}") if metas.has_table(live, PROGRESS) else []
         fork = _fork(held, name, copy, stream, before)
         put = Put(held.checkpoint.name, token, 0, fork.why)
         if fork.why:
@@ -172,7 +172,7 @@ def pending_of(held: Open, name: str, start: Position) -> dict[str, int]:
     """table -> keys that the target changed and that have not come back to the file. `start`: of the way back."""
     with closing(open_source(held.config, name)) as live, live.read_view():
         tables = [one.name for one in metas.read(live).tables.values()]
-        row = live.rows(f"SELECT offsets FROM {PROGRESS}") if _has(live, PROGRESS) else []
+        row = live.rows(f"SELECT offsets FROM {PROGRESS}") if metas.has_table(live, PROGRESS) else []
         kept = live.rows(f"SELECT tab, key_text FROM {QUARANTINE}") if row else []
     offsets = offsets_from(row[0][0]) if row else {}
     last = last_watermark(held.transport, watermark_topic(back_prefix(held.config), name))
@@ -229,7 +229,7 @@ def _fork(held: Open, name: str, copy: SqliteDatabase, stream: Known, before: Pr
 def _seen(live: SqliteDatabase, before: Progress, stream: Known) -> int:
     """The highest seq of the lost history that anybody may have met."""
     meta = metas.read(live)
-    head = int(live.rows(f"SELECT coalesce(max(seq), 0) FROM {LOG}")[0][0]) if metas.has_log(live) else 0
+    head = metas.head_of(live)
     floors = [max(one.floor, one.last_head) for one in before.tables.values()]
     told = [stream.last.seq if stream.last else 0, stream.highest]
     return max(head, meta.pruned_to, before.applied, before.highest, before.applying_to or 0, *told, *floors)
@@ -260,10 +260,6 @@ def _rest(held: Open, name: str, copy: SqliteDatabase, row: tuple[Value, ...], t
         )
 
 
-def _has(db: SqliteDatabase, table: str) -> bool:
-    return bool(db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)))
-
-
 # -- the backup ------------------------------------------------------------------------------------------------------
 
 
@@ -288,13 +284,3 @@ def _refused(held: Open, name: str, why: str) -> Refusal:
         hint="nothing was changed; tailrace checkpoint --list; plain tailrace rollback brings writes back without loss, "
         f"tailrace replay --from {held.checkpoint.name} mends the target alone",
     )
-
-
-def _written_beside(path: Path) -> str:
-    beside = path.with_suffix(".sha256")
-    return beside.read_text(encoding="utf-8").partition(" ")[0] if beside.is_file() else ""
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from adapters.postgres import Postgres
 from adapters.sqlite import SqliteDatabase
+from capture import meta as metas
 from capture.postgres_shapes import STATEMENT as SHAPES
 from capture.postgres_triggers import LOG, LOG_STATEMENTS, TRIGGERS, firing, trigger_statements
 from cutover.source_fence import carried_of
@@ -96,8 +97,7 @@ def take_up(db: SqliteDatabase, token: int, label: int) -> None:
         token: of the row, read before the label, when it gave writes to the sources.
     """
     with db.write():
-        there = db.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (PROGRESS,))
-        if there and carried_of(db).token <= token:
+        if metas.has_table(db, PROGRESS) and carried_of(db).token <= token:
             db.run(
                 f"UPDATE {PROGRESS} SET owner = '', applied = ?, highest = ?, applying_to = NULL WHERE applied = ?",
                 (label, label, RESTING),

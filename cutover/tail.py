@@ -24,7 +24,6 @@ from schemas.errors import Code, Misfit, Transient
 from schemas.model import Key, Table
 from schemas.plan import TablePlan
 from schemas.ports import Clock, Source, SourceReader
-from verify.canonical import digests
 from verify.compare import Look, typed_key, verdict
 from verify.sides import TargetSide
 
@@ -170,9 +169,8 @@ class TailCompare:
             for table, keys in _by_table(rows).items():
                 if (side := sides.get((name, table))) is None:
                     continue
-                read = view.rows(tables[table], keys)
-                made = digests(list(read.values()), side.loose)
-                found.update({f"{table} {typed_key(key)}": one for key, one in zip(read, made, strict=True)})
+                read = side.digested(view.rows(tables[table], keys))
+                found.update({f"{table} {mark}": digest for mark, digest in read.items()})
         return found
 
 

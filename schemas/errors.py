@@ -191,6 +191,10 @@ class IndexRowTooLarge(Failed):
         self.index = index
 
 
+class OutOfRange(Failed):
+    """A number does not fit a column of the target, which may have been born there in a narrower type."""
+
+
 class Misfit(TailraceError):
     """A value does not conform to its column's codec. Caught by the widening, never by a retry."""
 

@@ -79,11 +79,15 @@ def evolve(current: TablePlan, incoming: TablePlan, *, drop_missing: bool = Fals
 
 
 def rewritten(plan: TablePlan, types: Mapping[str, str]) -> list[str]:
-    """Columns that the table has in a narrower type (`types`: target name -> that type) as the plan has them."""
+    """Columns, none of the key, that the table has in a narrower type, as the plan has them.
+
+    Args:
+        types: target name -> the narrower type.
+    """
     return [
         statement
         for column in plan.columns
-        if column.target in types and column.target not in plan.target_key
+        if column.target in types
         for statement in _retype(full_name(plan), replace(column, pg_type=types[column.target]), column, key=False)
     ]
 

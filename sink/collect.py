@@ -42,10 +42,8 @@ def ranges(
     """
     wanted: dict[TopicPartition, tuple[int, int | None]] = {}
     for topic, ends in watermark.ends.items():
-        if topic != notices:
-            table = progress.tables.get(tables_of.get(topic, ""))
-            if table is None or table.state.held or table.state == "gone":
-                continue
+        if topic != notices and not _follows(progress, tables_of, topic):
+            continue
         for part, end in ends.items():
             where = TopicPartition(topic, part)
             start = progress.offsets.get(where, 0)
@@ -54,14 +52,18 @@ def ranges(
     return wanted
 
 
+def _follows(progress: Progress, tables_of: Mapping[str, str], topic: str) -> bool:
+    table = progress.tables.get(tables_of.get(topic, ""))
+    return table is not None and not table.state.held and table.state != "gone"
+
+
 def beginnings(
     progress: Progress, tables_of: Mapping[str, str], ends: Ends
 ) -> dict[TopicPartition, tuple[int, int | None]]:
     """Empty ranges where this sink goes on, of the tables that follow."""
     places: dict[TopicPartition, tuple[int, int | None]] = {}
     for topic, parts in ends.items():
-        table = progress.tables.get(tables_of.get(topic, ""))
-        if table is not None and not table.state.held and table.state != "gone":
+        if _follows(progress, tables_of, topic):
             for part in parts:
                 at = progress.offsets.get(TopicPartition(topic, part), 0)
                 places[TopicPartition(topic, part)] = (at, at)

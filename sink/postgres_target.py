@@ -18,7 +18,7 @@ from ops.points import reach
 from schemas.avro import plan_of, unframe
 from schemas.change import Collapsed, Notice, NoticeKind, Progress, TableState, TopicPartition, Watermark
 from schemas.ddl import full_name
-from schemas.errors import Code, Failed, IndexRowTooLarge, Misfit, Superseded
+from schemas.errors import Code, Failed, IndexRowTooLarge, Misfit, OutOfRange, Superseded
 from schemas.plan import TablePlan
 from schemas.ports import Registry
 from schemas.rows import RowCodec
@@ -169,11 +169,13 @@ class PostgresTarget:
             except IndexRowTooLarge as error:
                 if not self._digests(error.index, plan, table):
                     break
+            except OutOfRange:
+                if self._on_misfit == "quarantine" or not self._shapes.outgrown(table, plan):
+                    break
             except Failed as error:
                 if error.code not in (Code.TARGET_CONFLICT, Code.TARGET_REFUSED):
                     raise
-                if self._on_misfit == "quarantine" or not self._shapes.outgrown(error, table, plan):
-                    break
+                break
         self._one_by_one(table, plan, deletes, rows, collapsed, seq)
 
     def _digests(self, index: str, plan: TablePlan, table: str) -> bool:
@@ -186,11 +188,7 @@ class PostgresTarget:
             return False
         for (name,) in found:
             self._target.run(f"DROP INDEX {full_name(plan, name)}")
-        self._target.run(
-            "UPDATE tailrace.tables SET state = CASE state WHEN 'following' THEN 'caught-up' ELSE state END "
-            'WHERE source = %s AND "table" = %s',
-            (self._source, table),
-        )
+        self._shapes.finalise_again(table)
         return True
 
     def _write(

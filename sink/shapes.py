@@ -33,10 +33,7 @@ _HANGING = (
     "AND d.refobjid = i.indrelid AND d.refobjsubid = narrow.attnum)"
 )
 """What goes with a column that is dropped, and was made there by the application: it is made again over the new one."""
-_CAUGHT_UP = (
-    "UPDATE tailrace.tables SET state = CASE state WHEN 'following' THEN 'caught-up' ELSE state END "
-    'WHERE source = %s AND "table" = %s'
-)
+_FINALISE_AGAIN = "state = CASE state WHEN 'following' THEN 'caught-up' ELSE state END"
 
 
 class TableShapes:
@@ -72,22 +69,29 @@ class TableShapes:
             for statement in evolution.statements:
                 self._target.run(statement)
             plan = evolution.plan
-            state = ", state = CASE state WHEN 'following' THEN 'caught-up' ELSE state END" if evolution.retyped else ""
+            state = f", {_FINALISE_AGAIN}" if evolution.retyped else ""
             self._target.run(
                 f'UPDATE tailrace.tables SET plan = %s, value_schema_id = %s{state} WHERE source = %s AND "table" = %s',
                 (plan_to_json(plan), schema_id, self._source, table),
             )
         return plan
 
-    def outgrown(self, error: Failed, table: str, plan: TablePlan) -> bool:
-        """Out of range: a column that was born on PostgreSQL as smallint or integer holds less than SQLite writes into it after
-        a return. It becomes what the plan says. False where none is narrower, so that asking again ends, or where something of
-        the application's hangs on it (a view): the row then stays behind with its error, as any that PostgreSQL refuses."""
-        if "[22003]" not in error.message:
-            return False
-        found = self._target.rows(_NARROW, (full_name(plan),))
-        wide = {column.target for column in plan.columns if column.pg_type == "bigint"}
+    def finalise_again(self, table: str) -> None:
+        """Indexes are missing: the snapshot's finalise makes them."""
+        self._target.run(
+            f'UPDATE tailrace.tables SET {_FINALISE_AGAIN} WHERE source = %s AND "table" = %s', (self._source, table)
+        )
+
+    def outgrown(self, table: str, plan: TablePlan) -> bool:
+        """A number is out of range: a column that was born on PostgreSQL as smallint or integer holds less than SQLite writes
+        into it after a return. It becomes what the plan says. False where none is narrower, so that asking again ends, or where
+        something of the application's hangs on it (a view): the row then stays behind with its error, as any that PostgreSQL
+        refuses."""
+        wide = {one.target for one in plan.columns if one.pg_type == "bigint"} - {*plan.target_key}
+        found = self._target.rows(_NARROW, (full_name(plan),)) if wide else []
         narrow = {name: kind for name, kind in found if name in wide}
+        if not narrow:
+            return False
         hanging = self._target.rows(_HANGING, (full_name(plan), list(narrow)))
         statements = [*rewritten(plan, narrow), *(statement for (statement,) in hanging)]
         try:
@@ -98,9 +102,8 @@ class TableShapes:
             if refused.code is not Code.TARGET_REFUSED:
                 raise
             return False
-        if statements:
-            self._target.run(_CAUGHT_UP, (self._source, table))
-        return bool(statements)
+        self.finalise_again(table)
+        return True
 
     def row_codec(self, schema_id: int) -> RowCodec:
         return self._codecs.rows(schema_id)

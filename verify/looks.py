@@ -5,16 +5,15 @@ The order is the argument: source view first (state at S), then wait until the t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 from adapters.postgres import Postgres
 from schemas.change import Position
 from schemas.errors import Code, Failed, Misfit
-from schemas.model import Key, Row, Table
+from schemas.model import Key, Table
 from schemas.ports import Clock, Source
-from verify.canonical import digests
 from verify.compare import CONFIRMATIONS, MAX_ROUNDS, Look, typed_key, verdict
 from verify.motion import Motion
 from verify.sides import TargetSide
@@ -130,7 +129,7 @@ class Looks:
         with self._source.view() as view:
             head, after = view.head(), motion.seen_to
             entries = [] if after is None else view.entries(Position(after), limit_rows=head - after + 1)
-            digests = _digested(view.rows(table, keys), side)
+            digests = side.digested(view.rows(table, keys))
         # Entries of other tables with such a key only part a state in two: less is concluded, never more.
         whole = after is not None and len(entries) == head - after
         motion.source(head, [(one.seq, typed_key(one.key[:width])) for one in entries] if whole else None, digests)
@@ -149,17 +148,11 @@ class Looks:
     def _look(self, table: Table, side: TargetSide, keys: list[Key], looks: dict[str, list[Look]]) -> None:
         with self._source.view() as view:
             head = view.head()
-            before = _digested(view.rows(table, keys), side)
+            before = side.digested(view.rows(table, keys))
         found = self.digests(side, keys, head)
         with self._source.view() as view:
-            after = _digested(view.rows(table, keys), side)
+            after = side.digested(view.rows(table, keys))
         for key in keys:
             mark = typed_key(key)
             kept = looks[mark][-(CONFIRMATIONS - 1) :]
             looks[mark] = [*kept, Look(before.get(mark), found.get(mark), after.get(mark))]
-
-
-def _digested(found: Mapping[Key, Row], side: TargetSide) -> dict[str, str]:
-    """Typed key -> digest."""
-    made = digests(list(found.values()), side.loose)
-    return {typed_key(key): digest for key, digest in zip(found, made, strict=True)}

@@ -3,15 +3,16 @@ digested by the server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from adapters.postgres import Postgres
 from schemas.ddl import full_name
-from schemas.model import Key, Table
+from schemas.model import Key, Row, Table
 from schemas.names import beside_parameters, fold, quote
 from schemas.plan import TablePlan
 from schemas.rows import RowCodec
+from verify.canonical import digests
 from verify.compare import typed_key
 from verify.target_digest import row_digest
 
@@ -59,6 +60,11 @@ class TargetSide:
         found, parameters = self._found(keys)
         answer = self._target.rows(f"SELECT u.place, {self._digest} {found}", parameters, prepare=False)
         return {typed_key(keys[place - 1]): digest for place, digest in answer}
+
+    def digested(self, found: Mapping[Key, Row]) -> dict[str, str]:
+        """The same of rows that the source gave: under their typed keys, digested as the server does it."""
+        made = digests(list(found.values()), self.loose)
+        return {typed_key(key): digest for key, digest in zip(found, made, strict=True)}
 
     def chunks(self, *, chunk_rows: int) -> Iterator[list[Key]]:
         """All keys, in the target's own order, each chunk by its own statement: no long transaction is held."""
