@@ -148,10 +148,7 @@ class RollbackTo:
         if of_target:
             dump_tool()
         with ExitStack() as locks:
-            for name in sorted(self._config.source_databases):
-                lock = capture_lock(self._config, name)
-                lock.take(source=name)
-                locks.callback(lock.release)
+            self._rest_captures(locks)
             bring_up_to_date(self._session)
             for name, backup in backups.items():
                 refuse_no_room(one, name, backup, keeping=self._keep)
@@ -231,6 +228,13 @@ class RollbackTo:
         self._row.note(closed.token, closed.authority, closed.authority, verb="restore-kept", detail={"kept": kept})
         return kept
 
+    def _rest_captures(self, locks: ExitStack) -> None:
+        """Raises Refusal where one runs."""
+        for name in sorted(self._config.source_databases):
+            lock = capture_lock(self._config, name)
+            lock.take(source=name)
+            locks.callback(lock.release)
+
     @contextmanager
     def _restore(self) -> Iterator[Restore]:
         fence = fence_of(self._config)
@@ -254,10 +258,7 @@ class RollbackTo:
     def give_up(self) -> tuple[dict[str, Any], list[str]]:
         """Of a restore that no file was put back by."""
         with ExitStack() as locks:
-            for name in sorted(self._config.source_databases):
-                lock = capture_lock(self._config, name)
-                lock.take(source=name)
-                locks.callback(lock.release)
+            self._rest_captures(locks)
             restore = locks.enter_context(self._restore())
             now = restore.give_up(self._row.read(), self._reason)
             drop_aside(self._config, self._config.source_databases)
