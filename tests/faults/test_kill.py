@@ -69,7 +69,7 @@ def test_killed_in_the_middle_of_a_merge(pipeline: Pipeline) -> None:
     _clean(pipeline)
 
 
-@pytest.mark.parametrize("seed", range(1, 2 * ROUNDS))
+@pytest.mark.parametrize("seed", range(1, 2 * ROUNDS + 1))
 def test_killed_at_random_moments_alone_and_together(pipeline: Pipeline, seed: int) -> None:
     rng = random.Random(seed)
     pipeline.install()

@@ -67,5 +67,6 @@ def test_the_tools_of_the_broker_show_the_same_lag(tmp_path: Path, database_url:
         pipeline.start("capture", "sink")
         pipeline.settle()
         assert {0} == set(_tailrace_lag(pipeline)[1].values())
+        assert {0} == set(_kafka_consumer_groups(kafka_address, "tailrace-sink").values())
     finally:
         pipeline.close()
